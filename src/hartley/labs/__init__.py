@@ -1,0 +1,1 @@
+"""Problems, small models and metrics that the evidence is measured on."""
