@@ -68,9 +68,7 @@ def race(
     for name in order:
         ratios = np.array(times[name]) / base
         low, high = np.quantile(np.median(ratios[pick], axis=1), [0.025, 0.975])
-        results.append(
-            Result(name, float(np.median(times[name])), float(np.median(ratios)), float(low), float(high))
-        )
+        results.append(Result(name, float(np.median(times[name])), float(np.median(ratios)), float(low), float(high)))
     return results
 
 

@@ -9,14 +9,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from jaxtyping import install_import_hook
 
-_CHECKED = [
-    f"hartley.{room}"
-    for room in (
-        "measures importance decoding speculative reasoning rl diffusion montecarlo querying training adaptation "
-        "auditing dynamics"
-    ).split()
-]
-install_import_hook(_CHECKED, "beartype.beartype")
+from hartley.papers.base import ROOMS
+
+install_import_hook([f"hartley.{name}" for name in (*ROOMS, "importance")], "beartype.beartype")
 
 import pytest
 import torch

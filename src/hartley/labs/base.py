@@ -50,4 +50,4 @@ def _read(key: str, text: str, kind: Any) -> Any:
                 return alternative(text)
             except ValueError:
                 continue
-    raise ValueError(f"setting {key} = {text!r}: expected {kind if isinstance(kind, str) else kind!s}")
+    raise ValueError(f"setting {key} = {text!r}: expected {kind}")

@@ -158,18 +158,14 @@ class Paper:
         for claim in self.claims:
             if claim.name == name:
                 return claim
-        raise ValueError(
-            f"unknown claim {name!r} of {self.slug}: {nearest(name, [c.name for c in self.claims])}"
-        )
+        raise ValueError(f"unknown claim {name!r} of {self.slug}: {nearest(name, [c.name for c in self.claims])}")
 
 
 @cache
 def load_papers() -> Mapping[str, Paper]:
     """All papers by slug, newest first: every module of this package that defines `paper`."""
     package = importlib.import_module("hartley.papers")
-    modules = [
-        importlib.import_module(f"hartley.papers.{m.name}") for m in pkgutil.iter_modules(package.__path__)
-    ]
+    modules = [importlib.import_module(f"hartley.papers.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
     papers: list[Paper] = [module.paper for module in modules if hasattr(module, "paper")]
     return {p.slug: p for p in sorted(papers, key=lambda p: p.published, reverse=True)}
 
