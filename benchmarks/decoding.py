@@ -24,7 +24,7 @@ from hartley.decoding import apply_band
 
 
 def candidates(logits: torch.Tensor) -> dict[str, object]:
-    """Every sampler on a private copy: in place, it must not eat the others' input. -inf only once is enough to time."""
+    """Every sampler, writing into a copy of its own so that none eats the input of the others."""
     batch = len(logits)
     mu = torch.full((batch,), 6.0)
     work = logits.clone()
