@@ -119,7 +119,7 @@ def ordinal_counts(
     if rng is not None and ties == "random":
         ranks = np.empty_like(rows)
         for row, rank in zip(rows, ranks, strict=True):
-            rank[np.lexsort((rng.random(length), row))] = np.arange(length)
+            rank[np.lexsort((rng.permutation(length), row))] = np.arange(length)
             rank[np.isnan(row)] = np.nan
         rows = ranks
     counts = np.zeros((len(rows), math.factorial(order) + 1), np.int64)
@@ -232,10 +232,10 @@ def permutation_entropy(
     windows = counts.sum(-1)
     require(bool((windows > 0).all()), "x", "no window", "at least one window without ties or missing values")
     maximum = math.log(math.factorial(order))
-    entropy = _shannon(counts / windows[..., None])
+    entropy: Float[np.ndarray, "*batch"] | float = _shannon(counts / windows[..., None])
     if bias_correction:
         entropy = np.minimum(entropy + ((counts > 0).sum(-1) - 1) / (2 * windows), maximum)
-    return (entropy / maximum if normalise else entropy)[()]
+    return entropy / maximum if normalise else entropy
 
 
 @dataclass(frozen=True)
@@ -253,11 +253,13 @@ class Bounds:
 
     def largest(self, entropy: Float[np.ndarray, "*batch"] | float) -> Float[np.ndarray, "*batch"] | float:
         """The largest complexity at a normalised entropy."""
-        return np.interp(entropy, *self.upper)
+        value: Float[np.ndarray, "*batch"] | float = np.interp(entropy, *self.upper)
+        return value
 
     def least(self, entropy: Float[np.ndarray, "*batch"] | float) -> Float[np.ndarray, "*batch"] | float:
         """The least complexity at a normalised entropy."""
-        return np.interp(entropy, *self.lower)
+        value: Float[np.ndarray, "*batch"] | float = np.interp(entropy, *self.lower)
+        return value
 
 
 def complexity_bounds(outcomes: int, points: int = 2000) -> Bounds:
