@@ -155,11 +155,10 @@ def integrate(code, outputs, r, x, times, a, b, c, e, tolerance, scale, step, su
             for j in range(lanes):
                 if not moving[j]:
                     continue
-                largest = 0.0
+                finite = True
                 for i in range(dim):
-                    size = abs(y[i, j]) + abs(k[stages, i, j])
-                    largest = size if not size <= largest else largest  # NaN wins
-                accept = largest < HUGE
+                    finite = finite and abs(y[i, j]) + abs(k[stages, i, j]) < HUGE  # false for NaN
+                accept = finite
                 if substeps > 0:
                     if not accept:
                         status[j] = DIVERGED
@@ -176,16 +175,14 @@ def integrate(code, outputs, r, x, times, a, b, c, e, tolerance, scale, step, su
                         unit = tolerance * (scale[i] + max(abs(x[i, j]), abs(y[i, j])))
                         high += (five / unit) ** 2
                         low += (three / unit) ** 2
-                    error = 0.0
-                    if high > 0.0:
-                        error = h[j] * high / np.sqrt((high + 0.01 * low) * dim)
+                    error = h[j] * high / np.sqrt((high + 0.01 * low) * dim) if high != 0.0 else 0.0
                     order = 8 if stages == 12 else stages - 1
-                    factor = min(10.0, max(0.2, 0.9 * error ** (-1.0 / order))) if error > 0.0 else 10.0
+                    factor = min(10.0, max(0.2, 0.9 * error ** (-1.0 / order))) if error != 0.0 else 10.0
                     accept = accept and error <= 1.0  # false for NaN
                     if not accept:
-                        step[j] = h[j] * (min(factor, 0.9) if largest < HUGE and error == error else 0.2)
+                        step[j] = h[j] * (min(factor, 0.9) if finite else 0.2)
                         if t[j] + 0.1 * step[j] <= t[j]:
-                            status[j] = STALLED if largest < HUGE else DIVERGED
+                            status[j] = STALLED if finite else DIVERGED
                             reached[j] = t[j]
                         continue
                     landed = h[j] >= target - t[j]
