@@ -8,9 +8,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hartley.measures import js_complexity
 from hartley.measures.ordinal import (
     OrdinalCounter,
     complexity_bounds,
@@ -137,6 +139,12 @@ def test_known_points() -> None:
     assert third.complexity == pytest.approx(0.271239, abs=1e-6)
     for flat in (np.ones(24), np.eye(24)[3]):
         assert plane_point(flat).complexity == pytest.approx(0.0, abs=1e-15)
+
+
+def test_complexity_is_the_one_of_probabilities() -> None:
+    counts = np.random.default_rng(0).integers(0, 9, (5, 24))
+    expected = js_complexity(torch.from_numpy(counts / counts.sum(1, keepdims=True)))
+    np.testing.assert_allclose(plane_point(counts).complexity, expected.numpy(), atol=1e-12)
 
 
 def test_order_and_constancy_give_positive_zero() -> None:
