@@ -1,4 +1,4 @@
-"""How uncertain: entropies, divergences, spectra, volumes, windows, ordinal patterns. Nats; the last axis holds the outcomes."""
+"""How uncertain: entropies, divergences, spectra, volumes, windows, ordinal patterns. Nats; last axis: outcomes."""
 
 from hartley.measures.divergences import (
     cross_entropy,
