@@ -9,6 +9,7 @@ from hartley.papers.base import Paper, Trial
 
 if TYPE_CHECKING:
     from hartley.labs.chaos import ChaosLab, RestartLab
+    from hartley.labs.surrogates import SurrogateLab
 
 paper = Paper(
     slug="chaos-benchmark",
@@ -155,3 +156,32 @@ def symbolic_regression(lab: ChaosLab, seed: int) -> Trial:
             model = fit_polynomial(fit, noisy, degree=3, threshold=threshold)
             found.append(float(np.log10(np.linalg.norm(model(1.3 * test) - truth) / np.linalg.norm(truth))))
     return Trial(method=sparse, baselines={"dense least squares": dense})
+
+
+@paper.claim(
+    "Features learned on chaotic series at the time scale of the task classify other series better than features "
+    "learned at random time scales, an untrained network's, and plain statistics.",
+    published="Median accuracy 0.844 matched, 0.820 random time scales, 0.808 tsfresh, over the UCR archive",
+    metric="test accuracy with 30 labels, mean over generated tasks",
+    unit="share",
+    better="higher",
+    margin=0.0,
+    lab="hartley.labs.surrogates:SurrogateLab",
+    seeds=(3, 8),
+)
+def surrogate_transfer(lab: SurrogateLab, seed: int) -> Trial:
+    """The same autoencoder pretrained twice, its weights as drawn, and a vector of statistics."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    random_scales = lab.encoder(lab.surrogates(np.exp(rng.uniform(np.log(4), np.log(400), 1500)), rng), seed)
+    scores: dict[str, list[float]] = {"matched": [], "random time scales": [], "untrained": [], "statistics": []}
+    for task in lab.tasks:
+        train, test = lab.task(task, lab.labels, rng), lab.task(task, lab.tests, rng)
+        power = (np.abs(np.fft.rfft(train[0])) ** 2).mean(0)[1:]
+        period = train[0].shape[1] / (1 + int(np.argmax(power)))
+        matched = lab.encoder(lab.surrogates(period * np.exp(rng.uniform(-0.2, 0.2, 1500)), rng), seed)
+        encoders = (matched, random_scales, lab.encoder(None, seed), None)
+        for name, encoder in zip(scores, encoders, strict=True):
+            scores[name].append(lab.accuracy(encoder, train, test))
+    return Trial(method=scores.pop("matched"), baselines=scores)
