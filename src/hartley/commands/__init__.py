@@ -1,1 +1,1 @@
-"""Commands of the command line that belong to one room."""
+"""Commands of single rooms, one function a module; `hartley.cli` puts them together."""
