@@ -13,6 +13,7 @@ from hartley.checks import nearest, require
 
 if TYPE_CHECKING:
     from hartley.dynamics import Classification
+    from hartley.measures.ordinal import Missing
 
 
 def series(
@@ -30,25 +31,15 @@ def series(
     """Tell regular from complex from stochastic series, by permutation entropy and statistical complexity."""
     from hartley.dynamics import classify, sampling_interval
 
-    try:
-        columns = _read(file, column, time)
-        step = dt if time is None else sampling_interval(columns.pop(time))
-        results: dict[str, Classification] = {}
-        for name, values in columns.items():
-            try:
-                results[name] = classify(
-                    values,
-                    step,
-                    natural_time=natural_time,
-                    order=order,
-                    ratio=ratio,
-                    missing="skip" if skip_missing else "raise",
-                )
-            except ValueError as error:
-                raise ValueError(f"column {name!r}: {error}") from None
-    except (OSError, ValueError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
+    columns = _read(file, column, time)
+    step = dt if time is None else sampling_interval(columns.pop(time))
+    missing: Missing = "skip" if skip_missing else "raise"
+    results: dict[str, Classification] = {}
+    for name, values in columns.items():
+        try:
+            results[name] = classify(values, step, natural_time=natural_time, order=order, ratio=ratio, missing=missing)
+        except ValueError as error:
+            raise ValueError(f"column {name!r}: {error}") from None
     if as_json:
         typer.echo(json.dumps({name: asdict(result) for name, result in results.items()}, indent=2))
     else:
