@@ -135,12 +135,12 @@ def test_particles_symmetries() -> None:
 def test_particles_rates_agree() -> None:
     """The low-variance form, the general form and the heat along trajectories are one number."""
     system = ActiveParticles(3, 1)
-    z = system.simulate(1500, time=24.0, dt=0.01, rng=np.random.default_rng(5), every=200)[:, 6:]
+    z = system.simulate(600, time=16.0, dt=0.01, rng=np.random.default_rng(5), every=200)[:, 4:]
     low, general = system.entropy_production(z), from_samples(system.drift, system.divergence, system.diffusion, z)
     assert low.standard_error < general.standard_error
     assert abs(low.rate - general.rate) < 4 * np.hypot(low.standard_error, general.standard_error)
     alone = ActiveParticles(1, 1, trap=1.0)
-    z = alone.simulate(3000, time=12.0, dt=0.01, rng=np.random.default_rng(6), every=400)[:, 2:]
+    z = alone.simulate(2000, time=10.0, dt=0.01, rng=np.random.default_rng(6), every=250)[:, 2:]
     found = alone.entropy_production(z)
     assert abs(found.rate - 1.1111) < 4 * found.standard_error + 0.01  # and a bias of order dt
 

@@ -167,7 +167,7 @@ class RestartLab(ChaosLab):
     @property
     def chosen(self) -> list[System]:
         """Systems without phases, which have no bounded state to restart from."""
-        count = self.systems or (4 if self.quick else 16)
+        count = self.systems or (4 if self.quick else 8)
         from hartley.dynamics import load_systems
 
         found = [s for s in load_systems(delayed=False, chaotic=True).values() if not s.unbounded]

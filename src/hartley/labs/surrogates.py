@@ -115,7 +115,7 @@ class SurrogateLab(Lab):
                 return encode
             data = torch.tensor(windows, dtype=torch.float32)[:, None]
             optimiser = torch.optim.Adam([*encode.parameters(), *decode.parameters()], lr=3e-3)
-            for _ in range(self.steps or (100 if self.quick else 600)):
+            for _ in range(self.steps or (100 if self.quick else 250)):
                 batch = data[torch.randint(len(data), (32,))]
                 optimiser.zero_grad()
                 torch.autograd.backward((decode(encode(batch)) - batch[:, 0]).square().mean())

@@ -101,6 +101,7 @@ def periodic_limit(lab: object, seed: int) -> Trial:
     unit="share",
     better="higher",
     margin=-0.1,
+    seeds=(3, 4),
     axes=("duration, natural times", "share above the limit"),
 )
 def short_series(lab: ChaosLab, seed: int) -> Trial:
