@@ -105,6 +105,8 @@ def test_audit_names_reasons() -> None:
         periods=40.0,
     )
     verdicts = {row.name: row.verdict for row in rows}
+    assert rows[0].kaplan_yorke == pytest.approx(2.062, abs=0.02)
+    assert rows[0].tabulated_kaplan_yorke == 2.07516
     assert verdicts["Lorenz"] == "agrees"
     assert "two-trajectory" in verdicts["Rossler"] or "stored" in verdicts["Rossler"]
     assert verdicts["ForcedVanDerPol"].startswith(("not chaotic", "agrees"))

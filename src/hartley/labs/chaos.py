@@ -41,13 +41,13 @@ class ChaosLab(Lab):
     def first_coordinate(
         self, system: System, periods: float, per_period: int, rng: np.random.Generator
     ) -> Float[np.ndarray, " time"]:
-        """The first bounded variable along an orbit from a random place on the attractor."""
+        """The first bounded variable, or the sine of the first, along an orbit from a random place on the attractor."""
         from hartley.dynamics import initial_conditions, make_trajectory
 
-        column = next(i for i in range(system.dimension) if i not in system.unbounded)
+        bounded = [i for i in range(system.dimension) if i not in system.unbounded]
         start = initial_conditions(system, 1, rng)[0]
         values = make_trajectory(system, round(periods * per_period), per_period, start, tolerance=1e-7).values
-        return np.asarray(values[:, column])
+        return np.asarray(values[:, bounded[0]] if bounded else np.sin(values[:, 0]))
 
 
 @dataclass(frozen=True)
