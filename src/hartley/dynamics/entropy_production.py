@@ -22,6 +22,7 @@ from jaxtyping import Float
 from scipy.linalg import solve_continuous_lyapunov
 
 from hartley.checks import require, require_between
+from hartley.dynamics.trajectories import Progress
 
 Field = Callable[[Float[np.ndarray, "*batch dim"]], Float[np.ndarray, "*batch dim"]]
 """A drift or another function of states."""
@@ -51,7 +52,7 @@ def simulate(
     rng: np.random.Generator,
     every: int = 1,
     wrap: Callable[[Float[np.ndarray, "trajectories dim"]], Float[np.ndarray, "trajectories dim"]] | None = None,
-    progress: Callable[[int, int], bool | None] | None = None,
+    progress: Progress | None = None,
 ) -> Float[np.ndarray, "trajectories kept dim"]:
     """Euler and Maruyama's scheme; keeps the start and each `every`-th state.
 
@@ -247,15 +248,31 @@ class ActiveParticles:
         return total
 
     def simulate(
-        self, trajectories: int, *, time: float, dt: float, rng: np.random.Generator, every: int = 1
+        self,
+        trajectories: int,
+        *,
+        time: float,
+        dt: float,
+        rng: np.random.Generator,
+        every: int = 1,
+        progress: Progress | None = None,
     ) -> Float[np.ndarray, "trajectories kept dim"]:
         """Trajectories from independent random starts; leave out the first stretch, until they are stationary."""
         half = self.particles * self.dimension
         spread = self.width if self.width is not None else self.radius * self.particles
         x = rng.uniform(-spread, spread, (trajectories, half))
         start = np.concatenate([x, rng.standard_normal((trajectories, half))], axis=1)
-        steps, wrap = round(time / dt), self.displacement
-        return simulate(self.drift, self.diffusion, start, dt=dt, steps=steps, rng=rng, every=every, wrap=wrap)
+        return simulate(
+            self.drift,
+            self.diffusion,
+            start,
+            dt=dt,
+            steps=round(time / dt),
+            rng=rng,
+            every=every,
+            wrap=self.displacement,
+            progress=progress,
+        )
 
     def entropy_production(self, z: Float[np.ndarray, "trajectories *time dim"]) -> EntropyProduction:
         """(v0 / eps) E[g . (v0 g + forces)] over stationary samples: exact for these systems, and of low variance."""

@@ -101,10 +101,9 @@ class Graph:
         """
         require(len(text) <= _LONGEST, "expression", f"{len(text)} characters", f"at most {_LONGEST}")
         try:
-            tree = ast.parse(text, mode="eval").body
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise ValueError(f"expression {text!r}: {error}") from None
-        return self._read(tree, names, text)
+            return self._read(ast.parse(text, mode="eval").body, names, text)
+        except (SyntaxError, RecursionError, MemoryError) as error:
+            raise ValueError(f"expression {text[:200]!r}: {error}") from None
 
     def _read(self, tree: ast.expr, names: Mapping[str, Node], text: str) -> Node:
         match tree:

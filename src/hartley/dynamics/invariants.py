@@ -20,7 +20,7 @@ from scipy.spatial.distance import pdist
 
 from hartley.checks import require, require_between
 from hartley.dynamics.systems import System
-from hartley.dynamics.trajectories import IntegrationError, Stepper, make_trajectory
+from hartley.dynamics.trajectories import IntegrationError, Progress, Stepper, make_trajectory
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def lyapunov_spectrum(
     renormalise: int | None = None,
     discard: float = 10.0,
     tolerance: float = 1e-6,
-    progress: Callable[[int, int], bool | None] | None = None,
+    progress: Progress | None = None,
 ) -> LyapunovSpectrum:
     """All Lyapunov exponents of an ordinary or forced system.
 

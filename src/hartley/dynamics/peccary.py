@@ -63,7 +63,7 @@ def classify(
 
     Parameters
     ----------
-    x : the series; a batch is classified row by row.
+    x : one series; for a batch, `entropy_complexity` gives the points of all rows at one delay.
     dt : time between two samples.
     natural_time : the period of the motion; estimated by mean crossings where None.
     order : values a pattern, 4 to 8; below 4 a wave shows every pattern and nothing can be told.
