@@ -217,7 +217,7 @@ class RestartLab(ChaosLab):
                 states, _ = guided_restarts(errors, reference, self.starts, rng=rng, power=power, jitter=0.0)
                 states = states + rng.uniform(-jitter, jitter, states.shape)
                 data = windows(make_trajectory(system, self.length + 2, 100, states, tolerance=1e-6).values[:, 2:])
-            for _ in range(self.steps or (60 if self.quick else 300)):
+            for _ in range(self.steps or (60 if self.quick else 200)):
                 picked = torch.randint(len(data), (self.batch,), generator=generator)
                 optimiser.zero_grad()
                 torch.autograd.backward(error(data[picked]).square().mean())
