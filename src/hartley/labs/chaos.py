@@ -49,6 +49,15 @@ class ChaosLab(Lab):
         values = make_trajectory(system, round(periods * per_period), per_period, start, tolerance=1e-7).values
         return np.asarray(values[:, bounded[0]] if bounded else np.sin(values[:, 0]))
 
+    def natural_time(self, x: Float[np.ndarray, " time"]) -> float:
+        """By mean crossings; by the spectrum where a series stays on one side of its mean but for an excursion."""
+        from hartley.dynamics import estimate_natural_time
+
+        try:
+            return estimate_natural_time(x)
+        except ValueError:
+            return estimate_natural_time(x, method="spectrum")
+
 
 @dataclass(frozen=True)
 class RingLab(Lab):

@@ -44,14 +44,14 @@ def verdicts(lab: ChaosLab, seed: int) -> Trial:
     """Method against the same plane without its time scale, and against a tuned spectral competitor."""
     import numpy as np
 
-    from hartley.dynamics import classify, estimate_natural_time
+    from hartley.dynamics import classify
 
     series, kinds = _zoo(lab, seed)
     weight = np.array([1 / kinds.count(kind) for kind in kinds])
     weight *= len(kinds) / weight.sum()
     right: dict[str, list[float]] = {"scale": [], "delay 1": []}
     for x, kind in zip(series, kinds, strict=True):
-        period = estimate_natural_time(x)
+        period = lab.natural_time(x)
         for name, ratio in (("scale", 0.4), ("delay 1", 4 / period)):
             right[name].append(float(classify(x, natural_time=period, ratio=ratio).verdict == kind))
     spectral = np.array([_spectral_entropy(x) for x in series])
@@ -108,14 +108,14 @@ def short_series(lab: ChaosLab, seed: int) -> Trial:
     """The same flows, cut to several durations at 1000 samples a period."""
     import numpy as np
 
-    from hartley.dynamics import classify, estimate_natural_time, periodic_limits
+    from hartley.dynamics import classify, periodic_limits
 
     rng = np.random.default_rng(seed)
     durations = [1.0, 1.5, 3.0, 10.0, 50.0]
     above: list[list[float]] = []
     for system in lab.chosen:
         x = lab.first_coordinate(system, 60, 1000, rng)
-        period = estimate_natural_time(x)
+        period = lab.natural_time(x)
         above.append([])
         for duration in durations:
             piece = x[: min(len(x), round(duration * period) + 1)]
@@ -150,8 +150,12 @@ def quasi_periodic(lab: ChaosLab, seed: int) -> Trial:
     for _ in chaos:
         ratio, size = np.sqrt(rng.choice([2.0, 3.0, 5.0, 7.0])), rng.uniform(0.5, 2.0)
         waves.append(np.sin(time + rng.uniform(0, 6.28)) + size * np.sin(ratio * time + rng.uniform(0, 6.28)))
+
+    def entropy(x: np.ndarray) -> float:
+        return classify(x, natural_time=lab.natural_time(x)).entropy
+
     areas = {}
-    for name, value in (("plane", lambda x: classify(x).entropy), ("spectral entropy", _spectral_entropy)):
+    for name, value in (("plane", entropy), ("spectral entropy", _spectral_entropy)):
         ranks = mannwhitneyu([value(x) for x in chaos], [value(x) for x in waves]).statistic
         areas[name] = float(ranks / len(chaos) ** 2)
     return Trial(method=areas.pop("plane"), baselines=areas)
