@@ -8,6 +8,7 @@ from hartley.auditing.decisions import (
     order_balanced_bias,
     series_report,
 )
+from hartley.auditing.holdout import Answer, BudgetSpent, GuardedValidation, NoisyMean, ReusableHoldout
 from hartley.auditing.result import AuditResult
 from hartley.auditing.text import (
     LAMBDAS,
@@ -24,9 +25,14 @@ from hartley.auditing.text import (
 
 __all__ = [
     "LAMBDAS",
+    "Answer",
     "Attribution",
     "AuditResult",
+    "BudgetSpent",
+    "GuardedValidation",
+    "NoisyMean",
     "OrderBias",
+    "ReusableHoldout",
     "SeriesReport",
     "TextStatistics",
     "attribute",
