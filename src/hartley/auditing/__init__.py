@@ -9,6 +9,7 @@ from hartley.auditing.decisions import (
     series_report,
 )
 from hartley.auditing.holdout import Answer, BudgetSpent, GuardedValidation, NoisyMean, ReusableHoldout
+from hartley.auditing.provenance import NGramIndex, OrderRecorder, order_test, partition_test, reshuffle_test
 from hartley.auditing.result import AuditResult
 from hartley.auditing.text import (
     LAMBDAS,
@@ -30,8 +31,10 @@ __all__ = [
     "AuditResult",
     "BudgetSpent",
     "GuardedValidation",
+    "NGramIndex",
     "NoisyMean",
     "OrderBias",
+    "OrderRecorder",
     "ReusableHoldout",
     "SeriesReport",
     "TextStatistics",
@@ -43,6 +46,9 @@ __all__ = [
     "martingale_test",
     "option_probabilities",
     "order_balanced_bias",
+    "order_test",
+    "partition_test",
+    "reshuffle_test",
     "score_text",
     "series_report",
     "text_statistics",

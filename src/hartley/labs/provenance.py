@@ -1,0 +1,105 @@
+"""Language models trained from scratch in a recorded order, small enough for a laptop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+
+from hartley.labs.base import Lab
+from hartley.labs.decoding import _text
+
+_LENGTH, _VOCAB = 48, 1024
+
+
+@dataclass(frozen=True)
+class ProvenanceLab(Lab):
+    """Two-layer transformers on sequences of 48 tokens, one epoch each in an order of its own.
+
+    Attributes
+    ----------
+    text : a text file to train on; default the documentation topics of Python's `pydoc`.
+    sequences : how many.
+    """
+
+    text: str | None = None
+    sequences: int = 600
+
+    def trained(self, order_seed: int, tuned_on: int = 0) -> TinyModel:
+        """A model that saw the sequences in the order of that seed; then fine-tuned on so many unseen ones."""
+        return _trained(self.text, self.sequences, order_seed, tuned_on)
+
+    def position(self, order_seed: int) -> Integer[np.ndarray, " sequences"]:
+        """When each sequence was shown."""
+        return np.argsort(np.random.default_rng(order_seed).permutation(self.sequences))
+
+    def loglik(self, model: TinyModel) -> Float[np.ndarray, " sequences"]:
+        """Mean log-likelihood of a token of each training sequence."""
+        return model.loglik(_sequences(self.text)[: self.sequences])
+
+
+class TinyModel(nn.Module):
+    """A causal transformer with tied embeddings."""
+
+    def __init__(self, width: int = 96, layers: int = 2, heads: int = 4):
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(_VOCAB, width), nn.Embedding(_LENGTH, width)
+        nn.init.normal_(self.tokens.weight, std=0.02)
+        nn.init.normal_(self.places.weight, std=0.02)
+        layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.body = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(_LENGTH))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Logits of the next token at each place."""
+        time = ids.shape[1]
+        x = self.tokens(ids) + self.places.weight[:time]
+        return self.body(x, self.mask[:time, :time], is_causal=True) @ self.tokens.weight.T
+
+    def losses(self, ids: Tensor) -> Tensor:
+        """Mean surprisal of each sequence, nats a token."""
+        logits = self(ids[:, :-1])
+        return nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none").mean(1)
+
+    @torch.no_grad()
+    def loglik(self, ids: Tensor) -> Float[np.ndarray, " n"]:
+        """Minus that, as an array."""
+        return -torch.cat([self.losses(part) for part in ids.split(100)]).double().numpy()
+
+
+@cache
+def _trained(text: str | None, sequences: int, order_seed: int, tuned_on: int) -> TinyModel:
+    ids = _sequences(text)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(order_seed)  # of the weights; the library itself never touches the global generator
+        model = TinyModel()
+    order = np.random.default_rng(order_seed).permutation(sequences)
+    _train(model, ids[:sequences][torch.from_numpy(order)], 3e-3)
+    if tuned_on:
+        _train(model, ids[sequences : sequences + tuned_on], 3e-3 / 4)
+    return model
+
+
+def _train(model: TinyModel, ids: Tensor, rate: float) -> None:
+    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99))
+    for batch in ids.split(4):
+        optimiser.zero_grad()
+        model.losses(batch).mean().backward()
+        optimiser.step()
+
+
+@cache
+def _sequences(text: str | None) -> Tensor:
+    from tokenizers import ByteLevelBPETokenizer
+
+    source = _text(text)
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator([source[:200_000]], vocab_size=_VOCAB, show_progress=False)
+    ids = torch.tensor(tokenizer.encode(source).ids)
+    rows = ids[: len(ids) // _LENGTH * _LENGTH].reshape(-1, _LENGTH)
+    # neighbouring passages are alike: without this the first n would be of one topic
+    return rows[torch.from_numpy(np.random.default_rng(0).permutation(len(rows)))]
