@@ -53,7 +53,9 @@ def test_alternation_is_exact_by_enumeration(lengths: list[int], seed: int) -> N
     x, groups = np.concatenate(series), np.repeat(np.arange(len(series)), [len(s) for s in series])
     report = series_report(x, groups)
     orders = [set(itertools.permutations(s.tolist())) for s in series]
-    changes = np.array([sum(a != b for s in way for a, b in itertools.pairwise(s)) for way in itertools.product(*orders)])
+    changes = np.array(
+        [sum(a != b for s in way for a, b in itertools.pairwise(s)) for way in itertools.product(*orders)]
+    )
     if all(len(set(s.tolist())) == 1 for s in series):
         assert math.isnan(report.alternation.pvalue)
         return
@@ -172,7 +174,10 @@ def test_option_probabilities_of_a_real_model() -> None:
     assert sum(probs.values()) == pytest.approx(1)
     assert 0 < valid < 1
     # temperature scales the log-odds of single tokens by 1 / T
-    odds = [option_probabilities(model, tokenizer, prompt, {"a": [" heads"], "b": [" yes"]}, temperature=t)[0] for t in (0.5, 2)]
+    odds = [
+        option_probabilities(model, tokenizer, prompt, {"a": [" heads"], "b": [" yes"]}, temperature=t)[0]
+        for t in (0.5, 2)
+    ]
     scaled = [math.log(o["a"] / o["b"]) * t for o, t in zip(odds, (0.5, 2), strict=True)]
     assert scaled[0] == pytest.approx(scaled[1], abs=1e-3)
     # " heads tonight" begins with " heads": its mass is counted already

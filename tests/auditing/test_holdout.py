@@ -48,12 +48,12 @@ def test_laws_of_the_noise() -> None:
     # P(holdout answers) is the tail of Lap(2s) + Lap(4s) beyond T - gap: compare with the convolution
     hits = np.mean([guard(0.1, 0.02, seed=i).query(0.5, 0.7).from_holdout for i in range(4000)])
     rng = np.random.default_rng(1)
-    expected = (0.2 > 0.1 + rng.laplace(0, 0.04, 10**6) + rng.laplace(0, 0.08, 10**6)).mean()
+    expected = (0.1 + rng.laplace(0, 0.04, 10**6) + rng.laplace(0, 0.08, 10**6) < 0.2).mean()
     assert abs(hits - expected) < 3.3 * math.sqrt(expected * (1 - expected) / 4000)
 
 
 def test_one_point_changes_little() -> None:
-    """The log-ratio of outcome frequencies of neighbouring holdouts stays below the sum of the draws' privacy losses."""
+    """The log-ratio of outcome frequencies of neighbouring holdouts stays below the draws' privacy losses."""
     n, s = 50, 0.04
     counts = np.zeros((2, 3))
     for side, mean in enumerate((0.60, 0.60 + 1 / n)):
@@ -92,7 +92,7 @@ def test_json_goes_on_where_it_stood_and_holds_no_data() -> None:
     with pytest.raises(BudgetSpent):
         ReusableHoldout.from_json(spent.to_json()).query(0.1, 0.9)
     for bad in ("[]", "{}", json.dumps({**json.loads(text), "rng": {"bit_generator": "system"}}), "no"):
-        with pytest.raises(ValueError, match="expected|Expecting"):
+        with pytest.raises(ValueError, match=r"[Ee]xpect"):
             ReusableHoldout.from_json(bad)
 
 

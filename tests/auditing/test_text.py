@@ -212,7 +212,9 @@ def test_a_real_model() -> None:
     assert len(stats.surprisal) == len(ids)
     whole = torch.tensor([tokenizer("Geography:").input_ids + ids])
     with torch.no_grad():
-        expected = model(whole, labels=torch.where(torch.arange(whole.shape[1]) < whole.shape[1] - len(ids), -100, whole))
+        expected = model(
+            whole, labels=torch.where(torch.arange(whole.shape[1]) < whole.shape[1] - len(ids), -100, whole)
+        )
     assert stats.surprisal.mean() == pytest.approx(float(expected.loss), abs=1e-3)
     assert len(score_text(model, tokenizer, text).surprisal) == len(ids) - 1
     for bad, message in (("", "not empty"), (" the", "at least two tokens")):

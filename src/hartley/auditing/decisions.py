@@ -7,8 +7,8 @@ before, and does it alternate too often (negative recency, the human bias) or to
     independence    G = 2 sum N_ab log(N_ab N / (N_a. N_.b)) over transitions, chi-square with one degree of freedom
     alternation     exact law of the number of runs given the counts (Wald and Wolfowitz)
 
-Source: Vidler and Walsh (2025), arXiv 2501.16356, who ask whether models decide uniformly and without memory in one-shot
-and in batch sampling; the tests, the exact runs law over several calls and the white-box probabilities are ours.
+Source: Vidler and Walsh (2025), arXiv 2501.16356, who ask whether models decide uniformly and without memory,
+one-shot and in a batch; the tests, the exact runs law over several calls and the white-box probabilities are ours.
 """
 
 from __future__ import annotations
@@ -99,9 +99,7 @@ def series_report(x: Shaped[np.ndarray, " n"], groups: Shaped[np.ndarray, " n"] 
     information = g / (2 * len(pairs)) if len(pairs) else math.nan
     memory = "a decision does not depend on the one before"
     alternation, rate, expected, z = _alternation(series)
-    uniform = AuditResult(
-        "uniformity", "P(1) = 1/2", ones / n, fair, ones / n - 0.5, "bias (share of ones - 1/2)", n
-    )
+    uniform = AuditResult("uniformity", "P(1) = 1/2", ones / n, fair, ones / n - 0.5, "bias (share of ones - 1/2)", n)
     return SeriesReport(
         size=n,
         share=ones / n,

@@ -13,6 +13,7 @@ opposite sign. `score="tail"`, which weighs the end of training, is ours.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -65,15 +66,16 @@ def order_test(
     """
     require(len(position) == len(loglik), "position", len(position), f"{len(loglik)} positions")
     require(reference is None or len(reference) == len(loglik), "reference", len(loglik), "a value for each sequence")
-    require(alternative in ("greater", "less", "two-sided"), "alternative", alternative, '"greater", "less", "two-sided"')
+    known = ("greater", "less", "two-sided")
+    require(alternative in known, "alternative", alternative, f"one of {known}")
     require(score in ("spearman", "tail"), "score", score, '"spearman" or "tail"')
     require(score == "spearman" or permutations is not None, "score", score, "permutations with it")
     require(permutations is None or (permutations >= 1 and rng is not None), "permutations", permutations, "1 + an rng")
-    known = loglik if reference is None else loglik - reference
-    usable = np.isfinite(known)
+    knows = loglik if reference is None else loglik - reference
+    usable = np.isfinite(knows)
     n = int(usable.sum())
     require(n >= 5, "loglik", f"{n} finite values", "at least 5 sequences with finite log-likelihood")
-    x, when = _ranks(known[usable]), np.asarray(position, float)[usable]
+    x, when = _ranks(knows[usable]), np.asarray(position, float)[usable]
     y = _ranks(when) if score == "spearman" else _standard(np.exp((rankdata(when) - n) / (n / 10)))
     require(bool(np.any(x)), "loglik", "constant (after the reference)", "values that differ")
     require(bool(np.any(y)), "position", "constant", "positions that differ")
@@ -180,7 +182,7 @@ def partition_test(
     require(len(texts) >= 1, "texts", "none", "at least one text")
     counts = sum((index.matches(text) for text in texts), np.zeros(index.count, dtype=np.int64))
     found = order_test(counts.astype(float), position, permutations=permutations, rng=rng)
-    return AuditResult("partition test", found.null, found.statistic, found.pvalue, found.effect, "correlation", found.size)
+    return dataclasses.replace(found, test="partition test")
 
 
 class OrderRecorder:

@@ -157,7 +157,10 @@ def martingale_test(stats: TextStatistics, alternative: Alternative = "two-sided
     ValueError : a batch, no counted token, an unknown alternative.
     """
     require(
-        alternative in ("two-sided", "foreign", "cooled"), "alternative", alternative, '"two-sided", "foreign", "cooled"'
+        alternative in ("two-sided", "foreign", "cooled"),
+        "alternative",
+        alternative,
+        '"two-sided", "foreign", "cooled"',
     )
     excess, variance, size = _one_text(stats)
     if not np.isfinite(excess).all():
@@ -189,7 +192,7 @@ def e_process(stats: TextStatistics, alternative: Alternative = "two-sided") -> 
 
 
 def e_process_test(stats: TextStatistics, alternative: Alternative = "two-sided") -> AuditResult:
-    """The largest value of the e-process of one text: p = 1 / max E, exact at any length and under any stopping rule."""
+    """The largest value of the e-process of one text; p = 1 / max E holds at any length, under any stopping rule."""
     excess, _, size = _one_text(stats)
     peak = float(e_process(stats, alternative).max())
     return _text_result("e-process", peak, math.exp(min(0.0, -peak)), float(excess.mean()), size, peak)

@@ -15,7 +15,9 @@ from hartley.checks import nearest, require
 if TYPE_CHECKING:
     from hartley.auditing import AuditResult
 
-audit_app = typer.Typer(help="Test what a model, a text or a series of decisions is claimed to be.", no_args_is_help=True)
+audit_app = typer.Typer(
+    help="Test what a model, a text or a series of decisions is claimed to be.", no_args_is_help=True
+)
 
 
 @audit_app.command("text")
@@ -46,7 +48,7 @@ def coin_command(
     file: Annotated[Path, typer.Argument(help="A decision a line, or a CSV with a header.")],
     column: Annotated[str | None, typer.Option(help="The CSV's column of decisions; the first without it.")] = None,
     group: Annotated[str | None, typer.Option(help="The CSV's column that says which call a decision is of.")] = None,
-    one: Annotated[str | None, typer.Option(help='The value that counts as 1; the later in the alphabet.')] = None,
+    one: Annotated[str | None, typer.Option(help="The value that counts as 1; the later in the alphabet.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Is a series of binary decisions fair and without memory?"""

@@ -1,5 +1,12 @@
 """How uncertain: entropies, divergences, spectra, volumes, windows, ordinal patterns. Nats; last axis: outcomes."""
 
+from hartley.measures.diffusion_spectral_entropy import (
+    DiffusionSpectrum,
+    SpectralMonitor,
+    diffusion_spectral_entropy,
+    diffusion_spectral_information,
+    diffusion_spectrum,
+)
 from hartley.measures.divergences import (
     cross_entropy,
     ensemble_disagreement,
@@ -39,6 +46,13 @@ from hartley.measures.probabilities import (
     mutual_information,
     varentropy_from_probs,
 )
+from hartley.measures.semantic_volume import (
+    eigenscore,
+    kernel_language_entropy,
+    lexical_similarity,
+    semantic_entropy,
+    semantic_volume,
+)
 from hartley.measures.spectral import (
     gaussian_entropy,
     gaussian_information,
@@ -53,13 +67,19 @@ from hartley.measures.windows import exponential_average, windowed
 
 __all__ = [
     "Bounds",
+    "DiffusionSpectrum",
     "HeadEntropy",
     "OrdinalCounter",
     "PlanePoint",
     "RowStatistics",
+    "SpectralMonitor",
     "complexity_bounds",
     "conditional_mutual_information",
     "cross_entropy",
+    "diffusion_spectral_entropy",
+    "diffusion_spectral_information",
+    "diffusion_spectrum",
+    "eigenscore",
     "ensemble_disagreement",
     "entropy",
     "entropy_complexity",
@@ -71,7 +91,9 @@ __all__ = [
     "hellinger_distance",
     "js_complexity",
     "js_divergence",
+    "kernel_language_entropy",
     "kl_divergence",
+    "lexical_similarity",
     "log_det_gains",
     "log_volume",
     "mutual_information",
@@ -83,6 +105,8 @@ __all__ = [
     "renyi_divergence",
     "renyi_entropy",
     "row_statistics",
+    "semantic_entropy",
+    "semantic_volume",
     "spectrum_entropy",
     "surprisal",
     "temperature_for_entropy",

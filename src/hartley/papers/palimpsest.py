@@ -18,8 +18,7 @@ paper = Paper(
     methods=["hartley.auditing.provenance"],
     summary="Tests whether a model or a text derives from a training run whose shuffled order was kept: later data are "
     "remembered better. The p-value is exact, and training need not be changed.",
-    usage="from hartley.auditing import order_test\n\n"
-    "print(order_test(loglik, position, reference=reference_loglik))",
+    usage="from hartley.auditing import order_test\n\nprint(order_test(loglik, position, reference=reference_loglik))",
     topics=["model provenance", "memorisation", "permutation tests"],
     authors=6,
     arxiv="2510.19796",
