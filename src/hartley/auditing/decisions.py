@@ -254,7 +254,8 @@ def _alternation(series: list[Any]) -> tuple[AuditResult, float, float, float]:
         variance += mu * (mu - 1 + (mu == 0)) / max(len(s) - 1, 1)
     null = "the order of the decisions is random, given how many are ones"
     if variance <= 0:
-        return AuditResult("alternation", null, math.nan, math.nan, math.nan, "excess", transitions), *[math.nan] * 3
+        nothing = AuditResult("alternation", null, math.nan, math.nan, math.nan, "excess", transitions)
+        return nothing, math.nan, math.nan, math.nan
     law = np.clip(law, 0.0, None)
     tails = law[: changes + 1].sum(), law[changes:].sum()
     p = float(min(1.0, 2 * min(tails)))

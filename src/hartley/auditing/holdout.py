@@ -191,8 +191,10 @@ class GuardedValidation:
 
     def score(self, estimator: Any) -> Answer:
         """Guarded mean score of a fitted estimator."""
-        values = [np.asarray(self._score(estimator, *data), dtype=np.float64) for data in (self._train, self._holdout)]
-        return self.guard.query_values(*values)
+        train, holdout = (
+            np.asarray(self._score(estimator, *data), dtype=np.float64) for data in (self._train, self._holdout)
+        )
+        return self.guard.query_values(train, holdout)
 
     def search(self, estimator: Any, grid: Mapping[str, Sequence[Any]]) -> list[tuple[dict[str, Any], Answer]]:
         """Fit a clone on the training set for each point of a grid and report guarded scores, best first.

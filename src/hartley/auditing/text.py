@@ -61,8 +61,10 @@ class TextStatistics:
 
     def text(self, index: int) -> TextStatistics:
         """The statistics of one text of a batch."""
-        rows = (self.surprisal, self.entropy, self.varentropy, self.rank, self.log_normaliser)
-        return TextStatistics(*(values[index] for values in rows), self.lambdas)
+        i, h, v, r, m = (
+            a[index] for a in (self.surprisal, self.entropy, self.varentropy, self.rank, self.log_normaliser)
+        )
+        return TextStatistics(i, h, v, r, m, self.lambdas)
 
 
 @torch.inference_mode()

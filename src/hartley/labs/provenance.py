@@ -52,13 +52,13 @@ class TinyModel(nn.Module):
         nn.init.normal_(self.places.weight, std=0.02)
         layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
         self.body = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
-        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(_LENGTH))
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits of the next token at each place."""
         time = ids.shape[1]
         x = self.tokens(ids) + self.places.weight[:time]
-        return self.body(x, self.mask[:time, :time], is_causal=True) @ self.tokens.weight.T
+        mask = nn.Transformer.generate_square_subsequent_mask(time)
+        return self.body(x, mask, is_causal=True) @ self.tokens.weight.T
 
     def losses(self, ids: Tensor) -> Tensor:
         """Mean surprisal of each sequence, nats a token."""
@@ -68,7 +68,7 @@ class TinyModel(nn.Module):
     @torch.no_grad()
     def loglik(self, ids: Tensor) -> Float[np.ndarray, " n"]:
         """Minus that, as an array."""
-        return -torch.cat([self.losses(part) for part in ids.split(100)]).double().numpy()
+        return -torch.cat([self.losses(part) for part in torch.split(ids, 100)]).double().numpy()
 
 
 @cache
@@ -86,9 +86,9 @@ def _trained(text: str | None, sequences: int, order_seed: int, tuned_on: int) -
 
 def _train(model: TinyModel, ids: Tensor, rate: float) -> None:
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99))
-    for batch in ids.split(4):
+    for batch in torch.split(ids, 4):
         optimiser.zero_grad()
-        model.losses(batch).mean().backward()
+        torch.autograd.backward(model.losses(batch).mean())
         optimiser.step()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +72,7 @@ class Samples:
     """Answers to one question: texts, their embeddings, and mean surprisal a token, nats."""
 
     texts: tuple[str, ...]
-    embeddings: np.ndarray
+    embeddings: Any  # (n, d); the measures take arrays as well as tensors
     surprisal: np.ndarray
 
 

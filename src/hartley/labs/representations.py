@@ -80,8 +80,8 @@ def _history(seed: int, examples: int, shuffled: bool, longer: int) -> dict[int,
     for epoch in range(epochs + 1):
         if epoch in (0, epochs // 10, epochs // 3, epochs):
             kept[epoch] = (hidden(inputs).detach(), labels)
-        for batch in torch.from_numpy(rng.permutation(examples)).split(64):
+        for batch in torch.split(torch.from_numpy(rng.permutation(examples)), 64):
             optimiser.zero_grad()
-            nn.functional.cross_entropy(head(hidden(inputs[batch])), labels[batch]).backward()
+            torch.autograd.backward(nn.functional.cross_entropy(head(hidden(inputs[batch])), labels[batch]))
             optimiser.step()
     return kept

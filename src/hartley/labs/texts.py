@@ -125,12 +125,17 @@ def _sampled(model: str, text: str | None, seed: int, size: tuple[int, int], sam
 
 @torch.inference_mode()
 def _statistics(model: str, prompts: torch.Tensor, ids: torch.Tensor) -> Any:
-    from hartley.auditing import text_statistics
+    from hartley.auditing import TextStatistics, text_statistics
 
     network, _ = language_model(model)
     parts = []
-    for prompt, own in zip(prompts.split(4), ids.split(4), strict=True):
+    for prompt, own in zip(torch.split(prompts, 4), torch.split(ids, 4), strict=True):
         logits = network(torch.cat([prompt, own], 1), logits_to_keep=own.shape[1] + 1).logits[:, :-1]
         parts.append(text_statistics(logits, own))
-    names = ("surprisal", "entropy", "varentropy", "rank", "log_normaliser")
-    return type(parts[0])(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
+    return TextStatistics(
+        np.concatenate([p.surprisal for p in parts]),
+        np.concatenate([p.entropy for p in parts]),
+        np.concatenate([p.varentropy for p in parts]),
+        np.concatenate([p.rank for p in parts]),
+        np.concatenate([p.log_normaliser for p in parts]),
+    )

@@ -147,7 +147,7 @@ def diffusion_spectral_information(
         span = (y.max() - y.min()).clamp(min=torch.finfo(y.dtype).tiny)
         y = ((y - y.min()) / span * bins).long().clamp(max=bins - 1)
     total = z.new_zeros(())
-    classes, sizes = y.unique(return_counts=True)
+    classes, sizes = torch.unique(y, return_counts=True)
     require(int(sizes.max()) >= 2, "y", f"{len(classes)} classes of one row", "a class of at least two rows")
 
     def entropy(rows: Tensor) -> Tensor:
