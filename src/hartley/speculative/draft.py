@@ -106,7 +106,9 @@ class Draft:
         if self.law != "with":
             equal = self.tokens.unsqueeze(-1) == self.tokens.unsqueeze(-2)
             both = (self.mask.unsqueeze(-1) & self.mask.unsqueeze(-2)).triu(1)
-            require(not bool((equal.triu(1) & both).any()), "tokens", self.tokens.tolist(), f"no repeats, law {self.law!r}")
+            require(
+                not bool((equal.triu(1) & both).any()), "tokens", self.tokens.tolist(), f"no repeats, law {self.law!r}"
+            )
         drawn = self.q.gather(-1, self.tokens) > 0
         if self.law == "greedy":
             drawn[:, :-1] = True  # only the last is drawn

@@ -1,4 +1,4 @@
-"""Greedy drafts: the most probable tokens of q and one random draw, with the verifier that is exact and optimal for them.
+"""Greedy drafts: the most probable tokens of q and one random draw, with the verifier that is optimal for them.
 
 T is the set of the n - 1 most probable tokens of q and q~ the law q restricted to the others. The last draft x ~ q~ is
 accepted with probability min(1, p(x)/q~(x)); otherwise the output is drawn from norm(p - min(p, q~)), where T keeps its
@@ -31,7 +31,9 @@ def greedy(p: Float[Tensor, "batch vocab"], draft: Draft) -> Decision:
     require(draft.law == "greedy", "law", draft.law, '"greedy": draw drafts by Draft.sample(q, n, "greedy")')
     n = draft.tokens.shape[-1]
     top, rest = split_greedy(draft.q, n)
-    require(bool((top == draft.tokens[:, :-1]).all()), "tokens", draft.tokens.tolist(), "q's most probable tokens first")
+    require(
+        bool((top == draft.tokens[:, :-1]).all()), "tokens", draft.tokens.tolist(), "q's most probable tokens first"
+    )
     last, alive = draft.tokens[:, -1:], draft.mask[:, -1:]
     drawn = rest.gather(-1, last)
     accept = torch.where(alive, (p.gather(-1, last) / torch.where(alive, drawn, 1.0)).clamp_max(1.0), 0.0)

@@ -13,6 +13,7 @@ right segment after a few passes.
 from __future__ import annotations
 
 import math
+from typing import no_type_check
 
 import numpy as np
 import torch
@@ -93,7 +94,8 @@ def kseq(p: Float[Tensor, "batch vocab"], draft: Draft) -> Decision:
 
 
 @njit(cache=True, nogil=True)
-def _residual(p, q, rho, share, rows):  # type: ignore[no-untyped-def]
+@no_type_check
+def _residual(p, q, rho, share, rows):
     left = np.empty((len(rows), p.shape[1]))
     for i, row in enumerate(rows):
         kept, scale = 1 - share[row] / rho[row], share[row]
@@ -103,7 +105,8 @@ def _residual(p, q, rho, share, rows):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _segment_sums(p, q, rho):  # type: ignore[no-untyped-def]
+@no_type_check
+def _segment_sums(p, q, rho):
     """P = Σ p where p <= ρq and Q = Σ q elsewhere, so that β = P/ρ + Q."""
     below, above = 0.0, 0.0
     for j in range(len(p)):
@@ -114,7 +117,8 @@ def _segment_sums(p, q, rho):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _root_by_segments(p, q, k):  # type: ignore[no-untyped-def]
+@no_type_check
+def _root_by_segments(p, q, k):
     rhos, betas = np.empty(len(p)), np.empty(len(p))
     for row in range(len(p)):
         n = k[row]

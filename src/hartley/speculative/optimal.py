@@ -25,6 +25,8 @@ independent drafts at real vocabulary sizes.
 
 from __future__ import annotations
 
+from typing import no_type_check
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -46,7 +48,7 @@ def optimal(p: Float[Tensor, "batch vocab"], draft: Draft) -> Decision:
     ------
     ValueError : drafts that were not drawn independently.
 
-    When not to use: on long vocabularies with cheap drafts, where `kseq` is some ten times faster for a few points less.
+    When not to use: on long vocabularies with cheap drafts, where `kseq` is ten times faster for a few points less.
     """
     p = check_target(p, draft)
     n = draft.tokens.shape[-1]
@@ -60,12 +62,14 @@ def optimal(p: Float[Tensor, "batch vocab"], draft: Draft) -> Decision:
 
 
 @njit(cache=True, nogil=True)
-def _covered(t, k):  # type: ignore[no-untyped-def]
+@no_type_check
+def _covered(t, k):
     return 1 - (1 - t) ** k
 
 
 @njit(cache=True, nogil=True)
-def accepted_mass(p, q, order, k):  # type: ignore[no-untyped-def]
+@no_type_check
+def accepted_mass(p, q, order, k):
     """Accepted mass of each token, and the corners (t, M) in the order of falling p/q; q = 0 is left out."""
     size = 0
     mass = np.zeros(len(p))
@@ -91,7 +95,8 @@ def accepted_mass(p, q, order, k):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def chain(t, top, k):  # type: ignore[no-untyped-def]
+@no_type_check
+def chain(t, top, k):
     """Slopes of the lines that touch M with corners on g, and the probability with which each piece is kept."""
     slopes, keep = np.empty(len(t)), np.empty(len(t))
     size, j, end = 0, 1, len(t) - 1
@@ -132,7 +137,8 @@ def chain(t, top, k):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def pieces(h, slopes):  # type: ignore[no-untyped-def]
+@no_type_check
+def pieces(h, slopes):
     """The piece of slope >= h, the probability of taking it, and that of the next one; -1 where there is none."""
     low, high = 0, len(slopes)
     while low < high:  # number of slopes >= h
@@ -153,7 +159,8 @@ def pieces(h, slopes):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _decide(p, q, order, tokens, alive):  # type: ignore[no-untyped-def]
+@no_type_check
+def _decide(p, q, order, tokens, alive):
     rows, n = tokens.shape
     emit, accepted = np.zeros((rows, n)), np.zeros(p.shape)
     piece, share = np.empty((n, 2), np.int64), np.empty((n, 2))

@@ -5,18 +5,18 @@ Emitting one of the drafts is a flow from draft tuples to tokens; its cut is a s
     α* = 1 + min_H [ p(H) - Q(H) ],     Q(H) = P(all n drafts lie in H),     Q(∅) = 0
 
 For drafts with replacement Q = q(H)^n, without replacement Q is an integral over an exponential race, for rejective
-draws it is a ratio of elementary symmetric polynomials. For all three a prefix of the tokens by falling q/p is an optimal H, so that
-one sort and one sweep suffice. Greedy drafts have a closed form.
+draws it is a ratio of elementary symmetric polynomials. For all three a prefix of the tokens by falling q/p is an
+optimal H, so that one sort and one sweep suffice. Greedy drafts have a closed form.
 
-Source: Hu et al. (2025), "Towards Optimal Multi-draft Speculative Decoding" (subset form and prefixes; the race integral
-and the rejective law are ours). `optimal_acceptance_subset` and `optimal_acceptance_lp` are oracles for small cases.
+Source: Hu et al. (2025), "Towards Optimal Multi-draft Speculative Decoding" (subset form and prefixes; the race
+integral is ours). `optimal_acceptance_subset` and `optimal_acceptance_lp` are oracles for small vocabularies.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, no_type_check
 
 import numpy as np
 import torch
@@ -111,7 +111,8 @@ def optimal_acceptance_lp(p: Array, tuples: Sequence[Sequence[int]], weights: Se
     rows = [s for s, _ in edges] + [len(masses) + y for _, y in edges]
     columns = [*range(len(edges)), *range(len(edges))]
     incidence = coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(masses) + len(p), len(edges))).tocsr()
-    found = linprog(-np.ones(len(edges)), A_ub=incidence, b_ub=np.concatenate([list(masses.values()), p]))
+    bounds = np.concatenate([list(masses.values()), p])
+    found = linprog(-np.ones(len(edges)), A_ub=incidence, b_ub=bounds)  # type: ignore[call-overload]  # stubs know no sparse arrays
     return -float(found.fun)
 
 
@@ -131,7 +132,8 @@ def order_by_ratio(p: Array, q: Array) -> NDArray[np.int64]:
 
 
 @njit(cache=True, nogil=True)
-def _ratio(p, q):  # type: ignore[no-untyped-def]
+@no_type_check
+def _ratio(p, q):
     ratio = np.empty(len(p))
     for j in range(len(p)):
         ratio[j] = min(p[j] / q[j], 1e308) if q[j] > 0 else np.inf
@@ -139,7 +141,8 @@ def _ratio(p, q):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _ratio_keys(p, q, bits):  # type: ignore[no-untyped-def]
+@no_type_check
+def _ratio_keys(p, q, bits):
     keys = np.empty(p.shape, np.int64)
     clear = ~((np.int64(1) << bits) - 1)
     for row in range(len(p)):
@@ -150,7 +153,8 @@ def _ratio_keys(p, q, bits):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _unpack(keys, p, q, bits):  # type: ignore[no-untyped-def]
+@no_type_check
+def _unpack(keys, p, q, bits):
     """Keys to tokens, in place; returns the rows with too many near-ties to insert one by one."""
     mask = (np.int64(1) << bits) - 1
     unfinished = np.zeros(len(keys), np.bool_)
@@ -176,7 +180,8 @@ def _unpack(keys, p, q, bits):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _with_replacement(p, q, order, n):  # type: ignore[no-untyped-def]
+@no_type_check
+def _with_replacement(p, q, order, n):
     best = np.empty(len(p))
     for row in range(len(p)):
         in_p, in_q, least = 0.0, 0.0, 0.0
@@ -194,7 +199,8 @@ def _with_replacement(p, q, order, n):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _without_replacement_pairs(p, q, order):  # type: ignore[no-untyped-def]
+@no_type_check
+def _without_replacement_pairs(p, q, order):
     """n = 2 in closed form: Q(H) = Σ_{i in H} q_i (q(H) - q_i) / (1 - q_i)."""
     best = np.empty(len(p))
     for row in range(len(p)):
@@ -226,7 +232,8 @@ def _without_replacement_pairs(p, q, order):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _rejective(p, q, order, n):  # type: ignore[no-untyped-def]
+@no_type_check
+def _rejective(p, q, order, n):
     """Q(H) = e_n(q on H) / e_n(q), e_n the elementary symmetric polynomial."""
     best = np.empty(len(p))
     for row in range(len(p)):
@@ -239,6 +246,8 @@ def _rejective(p, q, order, n):  # type: ignore[no-untyped-def]
         for token in order[row]:
             for m in range(n_row, 0, -1):
                 inside[m] += inside[m - 1] * q[row, token]
+        while inside[n_row] == 0:  # distinct drafts so unlikely that their probability underflows
+            n_row -= 1
         whole = inside[n_row]
         inside[1:] = 0.0
         in_p, least = 0.0, 0.0
@@ -254,7 +263,8 @@ def _rejective(p, q, order, n):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _without_replacement(p, q, order, n):  # type: ignore[no-untyped-def]
+@no_type_check
+def _without_replacement(p, q, order, n):
     """Sequential drafts are the n earliest of independent exponential clocks with rates q, hence
 
     Q(H) = ∫ c exp(-ct) P(at least n clocks of H ring before t) dt,   c = q outside H,
