@@ -164,38 +164,44 @@ class CallableModel:
         self.vocabulary: int | None = None
 
     def start(self, ids: Tensor, real: Tensor) -> None:
-        self.contexts = [row[mask] for row, mask in zip(ids, real, strict=True)]
-        self.fresh, self.nodes = True, [[context] for context in self.contexts]
+        self._begin([row[mask] for row, mask in zip(ids, real, strict=True)])
+
+    def _begin(self, contexts: list[Tensor]) -> None:
+        self.contexts, self.tokens = contexts, torch.stack([c[:0] for c in contexts])
+        self.paths: list[list[int]] = []  # the nodes above and including each node
+        self.fresh = True
 
     @torch.no_grad()
     def extend(self, tokens: Tensor, parents: Tensor) -> Tensor:
-        asked: list[list[Tensor]] = []
-        for row, known in zip(tokens, self.nodes, strict=True):
-            first = 0 if self.fresh else len(known)
-            for token, parent in zip(row, parents.tolist(), strict=True):
-                known.append(torch.cat([known[parent + 1], token.unsqueeze(0)]))
-            asked.append(known[first:])
+        asked: list[list[int]] = [[]] if self.fresh else []  # the context itself comes first
         self.fresh = False
-        by_length: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        for r, paths in enumerate(asked):
-            for j, ids in enumerate(paths):
-                by_length[len(ids)].append((r, j))
+        for parent in parents.tolist():
+            self.paths.append([*(self.paths[parent] if parent >= 0 else []), len(self.paths)])
+            asked.append(self.paths[-1])
+        self.tokens = torch.cat([self.tokens, tokens], 1)
+        by_depth: dict[int, list[int]] = defaultdict(list)
+        for j, path in enumerate(asked):
+            by_depth[len(path)].append(j)
+        by_length: dict[int, list[tuple[int, list[int], Tensor]]] = defaultdict(list)
+        for depth, places in by_depth.items():
+            nodes = torch.tensor([asked[j] for j in places], dtype=torch.long, device=tokens.device)
+            for r, context in enumerate(self.contexts):
+                ids = torch.cat([context.expand(len(places), -1), self.tokens[r, nodes]], 1)
+                by_length[len(context) + depth].append((r, places, ids))
         logits: Tensor | None = None
-        for places in by_length.values():
-            found = check_rows("probabilities", self.function(torch.stack([asked[r][j] for r, j in places]))).log()
+        for parts in by_length.values():
+            rows = check_rows("probabilities", self.function(torch.cat([ids for _, _, ids in parts]))).log()
             if logits is None:
-                logits = found.new_empty(len(asked), len(asked[0]), found.shape[-1])
-            index = torch.tensor(places, device=found.device)
-            logits[index[:, 0], index[:, 1]] = found
+                logits = rows.new_empty(len(self.contexts), len(asked), rows.shape[-1])
+            row = 0
+            for r, places, _ in parts:
+                logits[r, places] = rows[row : row + len(places)]
+                row += len(places)
         assert logits is not None
         return logits
 
     def commit(self, path: Tensor, emitted: list[list[int]], rows: Tensor) -> None:
-        self.contexts = [
-            torch.cat([self.contexts[r], torch.tensor(emitted[r], device=path.device, dtype=torch.long)])
-            for r in rows.tolist()
-        ]
-        self.fresh, self.nodes = True, [[context] for context in self.contexts]
+        self._begin([torch.cat([self.contexts[r], path.new_tensor(emitted[r])]) for r in rows.tolist()])
 
 
 def as_tree_model(model: Any) -> TreeModel:

@@ -205,28 +205,26 @@ def _without_replacement_pairs(p, q, order):
     best = np.empty(len(p))
     for row in range(len(p)):
         in_p, in_q, first, second, least = 0.0, 0.0, 0.0, 0.0, 0.0
-        support = 0
-        for token in order[row]:
-            support += q[row, token] > 0
+        rest, heavy, x_heavy = 0.0, 0.0, 0.0
         for token in order[row]:
             x = q[row, token]
             if x == 0:
                 break
             in_p += p[row, token]
-            in_q += x
-            if support == 1:  # the only draft there is
-                least = min(least, in_p - 1)
-                break
-            rest = 0.0
-            if x > 0.5:  # 1 - x by its definition, where the subtraction would lose digits
+            if x > 0.5:  # at most one token, for which 1 - x is the sum of the others
+                rest = 0.0
                 for other in order[row]:
                     if other != token:
                         rest += q[row, other]
+                heavy, x_heavy = x / max(rest, 1e-300), x
             else:
-                rest = 1 - x
-            first += x / rest
-            second += x * x / rest
-            least = min(least, in_p - (in_q * first - second))
+                in_q += x
+                first += x / (1 - x)
+                second += x * x / (1 - x)
+            inside = in_q * first - second
+            if heavy > 0:
+                inside = inside + x_heavy * first + heavy * in_q if rest > 0 else 1.0  # 1: the only draft there is
+            least = min(least, in_p - inside)
         best[row] = max(1 + least, 0.0)
     return best
 
@@ -270,7 +268,7 @@ def _without_replacement(p, q, order, n):
     Q(H) = ∫ c exp(-ct) P(at least n clocks of H ring before t) dt,   c = q outside H,
 
     here by the trapezoid rule in log t, whose error at this step is rounding (checked against enumeration).
-    `rung[g, m]` is P(m clocks of H rang before t_g), m < n. Q(H) <= q(H)^n spares most integrals.
+    `rung[m, g]` is P(m clocks of H rang before t_g), m < n. Q(H) <= q(H)^n spares most integrals.
     """
     best = np.empty(len(p))
     for row in range(len(p)):
@@ -295,26 +293,39 @@ def _without_replacement(p, q, order, n):
         high = math.log(min(40 / slowest, 1e12))
         step = 0.125
         times = np.exp(np.arange(low, high + step, step))
-        rung = np.zeros((len(times), drafts))
-        rung[:, 0] = 1.0
-        least = 0.0
+        rung = np.zeros((drafts, len(times)))
+        rung[0] = 1.0
+        rang = np.empty(len(times))
+        alive, least = len(times), 0.0
         for j in range(size):
             if ahead[j + 1] - least >= -1e-16:
                 break
             x, c = q[row, order[row, j]], outside[j + 1]
-            for g in range(len(times)):
-                a = -math.expm1(-x * times[g])
-                for m in range(drafts - 1, 0, -1):
-                    rung[g, m] += a * (rung[g, m - 1] - rung[g, m])
-                rung[g, 0] -= a * rung[g, 0]
+            while alive > 0 and rung[:, alive - 1].sum() < 1e-20:  # so late that n clocks have rung for certain
+                alive -= 1
+            early = max(0, min(alive, int((math.log(1e-3 / max(x, 1e-300)) - low) / step)))
+            for g in range(early):
+                z = x * times[g]
+                rang[g] = z * (1 - z / 2 * (1 - z / 3 * (1 - z / 4 * (1 - z / 5))))
+            for g in range(early, alive):
+                rang[g] = -math.expm1(-x * times[g])
+            for m in range(drafts - 1, 0, -1):
+                for g in range(alive):
+                    rung[m, g] += rang[g] * (rung[m - 1, g] - rung[m, g])
+            for g in range(alive):
+                rung[0, g] -= rang[g] * rung[0, g]
             if bound[j + 1] >= least or j + 1 < drafts:
                 continue
             inside = 1.0
             if c > 0:
                 inside = 0.0
                 for g in range(len(times)):
+                    fewer = 0.0
+                    for m in range(drafts):
+                        fewer += rung[m, g]
                     rate = c * times[g]
-                    inside += rate * math.exp(-rate) * max(1 - rung[g].sum(), 0.0)
+                    if rate < 40:
+                        inside += rate * math.exp(-rate) * max(1 - fewer, 0.0)
                 inside = min(inside * step, 1.0)
             least = min(least, in_p[j + 1] - inside)
         best[row] = max(1 + least, 0.0)
