@@ -100,7 +100,7 @@ class SpeculativeLab(Lab):
     def generate(self, seed: int, verifier: str, drafts: int, length: int) -> tuple[list[list[int]], Statistics]:
         """Texts of the chain by speculative decoding, and what it took."""
         pair = self.pair(seed)
-        prompts, tokens = 16, self.tokens or (96 if self.quick else 256)
+        prompts, tokens = 16, self.tokens or (64 if self.quick else 256)
         generator = torch.Generator().manual_seed(seed)
         starts = torch.randint(self.vocabulary, (prompts, 2), generator=generator)
         out = speculative_generate(
@@ -117,7 +117,7 @@ class SpeculativeLab(Lab):
 
     def plain_text(self, seed: int, model: str = "target") -> list[list[int]]:
         """As much text, sampled token by token from the target, or from the draft model alone."""
-        tokens = self.tokens or (96 if self.quick else 256)
+        tokens = self.tokens or (64 if self.quick else 256)
         rng = np.random.default_rng((seed, 1))
         pair = self.pair(seed)
         law = pair.law.numpy()

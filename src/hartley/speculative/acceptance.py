@@ -84,8 +84,7 @@ def _one_path(p: Tensor, q: Tensor, n: int, generator: torch.Generator | None) -
         stay = stay * (1 - accept)
         if i + 1 < n:
             refused = q - both
-            open_ = refused.sum(-1, keepdim=True) > 0
-            token = draw(torch.where(open_, refused, 1.0), 1, generator)
+            token = draw(refused, 1, generator).clamp_max(p.shape[-1] - 1)  # any token where nothing is refused
             p, q = _rest(p, q), _without(q, token)
     return found
 

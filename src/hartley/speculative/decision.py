@@ -94,12 +94,10 @@ def verify(
     rejected = (chosen == ahead.shape[-1]).nonzero().squeeze(-1)
     token = draft.tokens.gather(-1, chosen.clamp_max(ahead.shape[-1] - 1).unsqueeze(-1)).squeeze(-1)
     if len(rejected):
-        weights = decision.residual(rejected)
+        drawn = draw(decision.residual(rejected), 1, generator)
         # A row whose emit sums to 1 - 1e-16 may land here with nothing left: then its likeliest draft stands.
-        left = weights.sum(-1) > 0
         likeliest = draft.tokens[rejected].gather(-1, decision.emit[rejected].argmax(-1, keepdim=True))
-        drawn = draw(torch.where(left.unsqueeze(-1), weights, 1.0), 1, generator)
-        token[rejected] = torch.where(left, drawn.squeeze(-1), likeliest.squeeze(-1))
+        token[rejected] = torch.where(drawn < p.shape[-1], drawn, likeliest).squeeze(-1)
     return Verdict(token, draft.mask & (draft.tokens == token.unsqueeze(-1)))
 
 

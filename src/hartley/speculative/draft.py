@@ -16,10 +16,11 @@ Laws of n drafts, given a row q:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, no_type_check
 
 import torch
 from jaxtyping import Bool, Float, Int
+from numba import njit
 from torch import Tensor
 
 from hartley.checks import require
@@ -41,17 +42,40 @@ def check_rows(name: str, rows: Float[Tensor, "*batch vocab"]) -> Float[Tensor, 
     require(rows.shape[-1] > 0, name, tuple(rows.shape), "a vocabulary of at least one token")
     tolerance = 1e-4 if rows.dtype in (torch.float32, torch.float64) else 2e-2
     rows = rows.double()
-    total = rows.sum(-1, keepdim=True)
-    require(bool((rows.amin(-1) >= 0).all()), name, "rows with negative or NaN entries", "probabilities")
-    error = float((total - 1).abs().max()) if total.numel() else 0.0
+    if rows.device.type == "cpu":
+        negative, error = _inspect(rows.detach().reshape(-1, rows.shape[-1]).numpy())
+    else:
+        negative = bool((rows < 0).any())
+        error = float((rows.sum(-1) - 1).abs().max()) if rows.numel() else 0.0
+    require(not negative and error == error, name, "rows with negative or NaN entries", "probabilities")
     require(error <= tolerance, name, f"rows that sum to one within {error:.2g}", f"sums within {tolerance:g} of one")
-    return rows if error < 1e-12 else rows / total
+    return rows if error < 1e-12 else rows / rows.sum(-1, keepdim=True)
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "contract"})
+@no_type_check
+def _inspect(rows):
+    """Whether an entry is negative, and the largest distance of a row's sum from one: NaN if any entry is."""
+    worst, negatives = 0.0, 0.0
+    for row in range(len(rows)):
+        total = 0.0
+        for j in range(rows.shape[1]):
+            total += rows[row, j]
+            negatives += 1.0 if rows[row, j] < 0 else 0.0
+        error = abs(total - 1)
+        worst = error if error > worst or error != error else worst
+        if worst != worst:
+            break
+    return negatives > 0, worst
 
 
 def draw(
     weights: Float[Tensor, "batch vocab"], n: int, generator: torch.Generator | None = None
 ) -> Int[Tensor, "batch n"]:
-    """`n` independent draws a row with probability proportional to `weights`; a zero weight is never drawn."""
+    """`n` independent draws a row with probability proportional to `weights`; a zero weight is never drawn.
+
+    Rows without any weight give the vocabulary's size, which is no token.
+    """
     cumulative = weights.cumsum(-1)
     total = cumulative[:, -1:]
     u = torch.rand(weights.shape[0], n, dtype=weights.dtype, device=weights.device, generator=generator)
@@ -158,6 +182,6 @@ class Draft:
             return cls(winners.indices, q, law, winners.values > 0)
         top, rest = split_greedy(q, n)
         possible = rest.sum(-1, keepdim=True) > 0
-        final = draw(torch.where(possible, rest, 1.0), 1, generator)
+        final = draw(rest, 1, generator).clamp_max(q.shape[-1] - 1)
         alive = torch.cat([torch.ones_like(top, dtype=torch.bool), possible], -1)
         return cls(torch.cat([top, final], -1), q, law, alive)

@@ -74,13 +74,12 @@ def kseq(p: Float[Tensor, "batch vocab"], draft: Draft) -> Decision:
     q, n = draft.q, draft.tokens.shape[-1]
     require(draft.law == "with" or n == 1, "law", draft.law, 'independent drafts (law "with")')
     rho, beta = kseq_rho(p, q, draft.count.clamp_min(1))
-    tokens = draft.tokens
+    tokens, k = draft.tokens, draft.count
     ratio = p.gather(-1, tokens) / (rho.unsqueeze(-1) * q.gather(-1, tokens))
     accept = torch.where(draft.mask, ratio.clamp_max(1.0), 0.0)
     stay = torch.cumprod(1 - accept, -1)
-    emit = accept * torch.cat([torch.ones_like(stay[:, :1]), stay[:, :-1]], -1)
+    emit = -stay.diff(dim=-1, prepend=torch.ones_like(stay[:, :1]))
     # A/β, whose limit at β = 0 is k; never above ρ, so that rounding cannot make the residual negative.
-    k = draft.count
     share = torch.where(beta > 0, (1 - (1 - beta).clamp_min(0) ** k) / beta.clamp_min(1e-300), k)
     share = torch.minimum(share, rho)
 

@@ -57,8 +57,12 @@ def optimal(p: Float[Tensor, "batch vocab"], draft: Draft) -> Decision:
     order = order_by_ratio(rows_p, rows_q)
     mask = draft.mask.cpu().numpy()
     emit, accepted = _decide(rows_p, rows_q, order, draft.tokens.cpu().contiguous().numpy(), mask)
-    left = torch.from_numpy(np.maximum(rows_p - accepted, 0)).to(p.device)
-    return Decision(torch.from_numpy(emit).to(p.device), lambda rows: left[rows])
+
+    def residual(rows: Tensor) -> Tensor:
+        picked = rows.cpu().numpy()
+        return torch.from_numpy(np.maximum(rows_p[picked] - accepted[picked], 0)).to(p.device)
+
+    return Decision(torch.from_numpy(emit).to(p.device), residual)
 
 
 @njit(cache=True, nogil=True)
