@@ -34,7 +34,8 @@ app = typer.Typer(
 )
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(generate)
 
-out = Console(highlight=False)
+# A pipe has no width of its own; a table squeezed into 80 columns is hard to read.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 err = Console(stderr=True, highlight=False)
 COLOURS = {"confirmed": "green", "refuted": "red", "open": "yellow", "failed": "magenta"}
 
@@ -248,16 +249,16 @@ def present(run: Run, results: list[Result], page: Path, as_json: bool) -> None:
             }
         )
         return
-    table = Table(title=f"Claims, {run.settings['mode']} mode", title_justify="left")
+    table = Table(title=f"Claims, {run.settings['mode']} mode", title_justify="left", box=None, pad_edge=False)
     for column in ("paper", "claim", "verdict", "advantage", "95% interval", "over"):
-        table.add_column(column, no_wrap=column in ("paper", "verdict"))
+        table.add_column(column, no_wrap=column in ("paper", "verdict", "advantage"))
     for r in results:
         name = verdict(r)
         cells = ["", "", ""]
         if r.outcome:
             e = r.outcome.effects[0]
             cells = [f"{figure(e.advantage)} {r.claim.unit}", f"{figure(e.low)} to {figure(e.high)}", e.baseline]
-        table.add_row(r.paper.slug, escape(r.claim.sentence), f"[{COLOURS[name]}]{name}[/]", *map(escape, cells))
+        table.add_row(r.paper.slug, r.claim.name, f"[{COLOURS[name]}]{name}[/]", *map(escape, cells))
     out.print(table)
     out.print(f"report: {page}")
 
