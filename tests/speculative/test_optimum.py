@@ -32,7 +32,7 @@ def cases(q: list[float], n: int, law: str) -> list[tuple[tuple[int, ...], float
 
 
 @pytest.mark.parametrize("law", ["with", "without", "greedy", "rejective"])
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(pairs(6), st.integers(1, 3))
 def test_prefixes_find_the_best_subset(law: str, rows: tuple[Tensor, Tensor], n: int) -> None:
     p, q = rows
@@ -104,7 +104,7 @@ def test_acceptance_of_batches_keeps_the_shape() -> None:
         )  # type: ignore[arg-type]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(pairs(8))
 def test_limits(rows: tuple[Tensor, Tensor]) -> None:
     p, q = rows

@@ -34,7 +34,7 @@ P4, Q4 = torch.tensor([[0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4]], dtype=torch.
 
 
 @pytest.mark.parametrize("name", WITH)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(pairs(), st.integers(1, 3))
 def test_lossless_with_replacement(name: str, rows: tuple[Tensor, Tensor], n: int) -> None:
     p, q = rows
@@ -45,7 +45,7 @@ def test_lossless_with_replacement(name: str, rows: tuple[Tensor, Tensor], n: in
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(pairs(5), st.integers(1, 3))
 def test_lossless_without_replacement(rows: tuple[Tensor, Tensor], n: int) -> None:
     p, q = rows
@@ -55,7 +55,7 @@ def test_lossless_without_replacement(rows: tuple[Tensor, Tensor], n: int) -> No
     assert accepted == pytest.approx(float(acceptance(p, q, n, "rrsw")), abs=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(pairs(), st.integers(1, 3))
 def test_lossless_and_optimal_with_greedy_drafts(rows: tuple[Tensor, Tensor], n: int) -> None:
     p, q = rows
@@ -65,7 +65,7 @@ def test_lossless_and_optimal_with_greedy_drafts(rows: tuple[Tensor, Tensor], n:
     assert accepted == pytest.approx(float(optimal_acceptance(p, q, n, "greedy")), abs=1e-12)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(pairs(6), st.integers(1, 3))
 def test_the_optimal_verifier_attains_the_optimum(rows: tuple[Tensor, Tensor], n: int) -> None:
     p, q = rows
@@ -108,7 +108,7 @@ def test_kseq_reaches_the_optimum_on_a_point_mass() -> None:
     assert float(acceptance(p, q, 2, "kseq")) == pytest.approx(float(optimal_acceptance(p, q, 2)), abs=1e-12)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(pairs(8), st.integers(1, 8))
 def test_kseq_root_by_segments_is_the_root_by_bisection(rows: tuple[Tensor, Tensor], k: int) -> None:
     p, q = rows[0][None], rows[1][None]
@@ -120,7 +120,7 @@ def test_kseq_root_by_segments_is_the_root_by_bisection(rows: tuple[Tensor, Tens
     assert accepted == pytest.approx(float(root * beta), abs=1e-12)  # and the root
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(pairs(8), st.integers(1, 8))
 def test_kseq_lies_between_its_guarantee_and_the_optimum(rows: tuple[Tensor, Tensor], k: int) -> None:
     p, q = rows
