@@ -249,6 +249,28 @@ def test_equal_prefixes_share_one_law_to_the_last_bit() -> None:
     assert scipy.stats.chisquare(counts.numpy(), expected).pvalue > 1e-4
 
 
+def test_the_lab_chain_is_the_same_as_functions_of_the_text() -> None:
+    from hartley.labs.speculative import SpeculativeLab, Trigram
+
+    pair = SpeculativeLab(vocabulary=5).pair(0)
+    models = (
+        (Trigram(pair.law), Trigram(pair.draft_law.expand_as(pair.law))),
+        (lambda ids: pair.law[ids[:, -2], ids[:, -1]], lambda ids: pair.draft_law[ids[:, -1]]),
+    )
+    prompts = torch.tensor([[1, 2], [3, 4]])
+    runs = [
+        speculative_generate(
+            *pair_of_models,
+            prompts,
+            max_new_tokens=20,
+            branches=(2, 2, 1),
+            generator=torch.Generator().manual_seed(0),
+        )
+        for pair_of_models in models
+    ]
+    assert runs[0].new_tokens == runs[1].new_tokens
+
+
 def test_streaming_yields_blocks_as_they_come() -> None:
     blocks = list(speculative_blocks(bigram(P), bigram(Q), torch.tensor([[0], [1]]), max_new_tokens=10, length=2))
     assert [b.statistics.target_calls for b in blocks] == list(range(1, len(blocks) + 1))

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -32,12 +31,34 @@ PROMPTS = (
 
 @dataclass(frozen=True)
 class Pair:
-    """A target and a draft model as functions of the ids, with the target's exact law for tests."""
+    """A trigram target and a bigram draft, as tables."""
 
-    target: Callable[[Tensor], Tensor]
-    draft: Callable[[Tensor], Tensor]
     law: Tensor
-    "trigram law of the target: law[a, b] is the distribution behind the tokens a, b"
+    "of the target: law[a, b] is the distribution behind the tokens a, b"
+    draft_law: Tensor
+    "of the draft, which sees b only: draft_law[b]"
+
+
+class Trigram:
+    """A table as a tree model: the law at a node is looked up by its token and its parent's, all nodes at once."""
+
+    def __init__(self, law: Tensor) -> None:
+        self.logits, self.vocabulary = law.log(), law.shape[-1]
+
+    def start(self, ids: Tensor, real: Tensor) -> None:
+        self.nodes, self.fresh = ids[:, -2:], True
+
+    def extend(self, tokens: Tensor, parents: Tensor) -> Tensor:
+        self.nodes = torch.cat([self.nodes, tokens], 1)
+        before = torch.cat([self.nodes[:, :1], self.nodes[:, parents + 2]], 1)  # two columns hold the context
+        last = torch.cat([self.nodes[:, 1:2], tokens], 1)
+        first = 0 if self.fresh else 1
+        self.fresh = False
+        return self.logits[before[:, first:], last[:, first:]]
+
+    def commit(self, path: Tensor, emitted: list[list[int]], rows: Tensor) -> None:
+        contexts = [[*self.nodes[r, :2].tolist(), *emitted[r]][-2:] for r in rows.tolist()]
+        self.nodes, self.fresh = path.new_tensor(contexts), True
 
 
 @dataclass(frozen=True)
@@ -100,12 +121,12 @@ class SpeculativeLab(Lab):
     def generate(self, seed: int, verifier: str, drafts: int, length: int) -> tuple[list[list[int]], Statistics]:
         """Texts of the chain by speculative decoding, and what it took."""
         pair = self.pair(seed)
-        prompts, tokens = 16, self.tokens or (64 if self.quick else 256)
+        prompts, tokens = 64, self.tokens or (128 if self.quick else 512)
         generator = torch.Generator().manual_seed(seed)
         starts = torch.randint(self.vocabulary, (prompts, 2), generator=generator)
         out = speculative_generate(
-            pair.target,
-            pair.draft,
+            Trigram(pair.law),
+            Trigram(pair.draft_law.expand_as(pair.law)),
             starts,
             max_new_tokens=tokens,
             drafts=drafts,
@@ -117,14 +138,13 @@ class SpeculativeLab(Lab):
 
     def plain_text(self, seed: int, model: str = "target") -> list[list[int]]:
         """As much text, sampled token by token from the target, or from the draft model alone."""
-        tokens = self.tokens or (64 if self.quick else 256)
+        tokens = self.tokens or (128 if self.quick else 512)
         rng = np.random.default_rng((seed, 1))
         pair = self.pair(seed)
         law = pair.law.numpy()
         if model == "draft":
-            rows = pair.draft(torch.arange(self.vocabulary).unsqueeze(1)).numpy()
-            law = np.broadcast_to(rows, law.shape)
-        text: list[list[int]] = _chain(law, rng.integers(self.vocabulary, size=(16, 2)), tokens, rng).tolist()
+            law = np.broadcast_to(pair.draft_law.numpy(), law.shape)
+        text: list[list[int]] = _chain(law, rng.integers(self.vocabulary, size=(64, 2)), tokens, rng).tolist()
         return text
 
     def excess_surprisal(self, seed: int, texts: list[list[int]]) -> float:
@@ -148,8 +168,7 @@ def _ngrams(vocabulary: int, seed: int) -> Pair:
     text = _chain(law, rng.integers(vocabulary, size=(200, 2)), 1000, rng)
     counts = np.full((vocabulary, vocabulary), 0.01)
     np.add.at(counts, (text[:, :-1].ravel(), text[:, 1:].ravel()), 1)
-    large, small = torch.from_numpy(law), torch.from_numpy(counts / counts.sum(-1, keepdims=True))
-    return Pair(lambda ids: large[ids[:, -2], ids[:, -1]], lambda ids: small[ids[:, -1]], large)
+    return Pair(torch.from_numpy(law), torch.from_numpy(counts / counts.sum(-1, keepdims=True)))
 
 
 def _chain(law: np.ndarray, starts: np.ndarray, steps: int, rng: np.random.Generator) -> np.ndarray:

@@ -39,7 +39,6 @@ def _mean(values: list[float]) -> float:
     unit="",
     better="higher",
     margin=0.01,
-    seeds=(2, 8),
 )
 def without_replacement_is_better(lab: SpeculativeLab, seed: int) -> Trial:
     names = ("single", "rrs", "kseq", "optimum with", "rrsw", "optimum without", "greedy")
@@ -62,7 +61,6 @@ def without_replacement_is_better(lab: SpeculativeLab, seed: int) -> Trial:
     unit="",
     better="higher",
     margin=0.01,
-    seeds=(2, 8),
 )
 def recursive_rejection_leaves_a_gap(lab: SpeculativeLab, seed: int) -> Trial:
     found = lab.acceptances(seed, 1.0, 4, "optimum without", "rrsw")
@@ -77,7 +75,6 @@ def recursive_rejection_leaves_a_gap(lab: SpeculativeLab, seed: int) -> Trial:
     unit="",
     better="higher",
     margin=0.005,
-    seeds=(2, 8),
 )
 def greedy_wins_at_low_temperature(lab: SpeculativeLab, seed: int) -> Trial:
     found = lab.acceptances(seed, 0.6, 2, "greedy", "rrsw", "kseq", "optimal")
@@ -95,7 +92,6 @@ def greedy_wins_at_low_temperature(lab: SpeculativeLab, seed: int) -> Trial:
     unit="",
     better="higher",
     margin=0.005,
-    seeds=(2, 8),
 )
 def greedy_loses_at_high_temperature(lab: SpeculativeLab, seed: int) -> Trial:
     found = lab.acceptances(seed, 1.0, 4, "greedy", "rrsw")
@@ -110,7 +106,6 @@ def greedy_loses_at_high_temperature(lab: SpeculativeLab, seed: int) -> Trial:
     unit="",
     better="higher",
     margin=0.02,
-    seeds=(2, 8),
 )
 def optimal_verifier(lab: SpeculativeLab, seed: int) -> Trial:
     from hartley.speculative import kseq, optimal, recursive_rejection

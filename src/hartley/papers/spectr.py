@@ -62,7 +62,6 @@ def block_efficiency(lab: SpeculativeLab, seed: int) -> Trial:
     unit="nats/token",
     better="lower",
     margin=-0.05,
-    seeds=(4, 10),
 )
 def lossless(lab: SpeculativeLab, seed: int) -> Trial:
     texts, statistics = lab.generate(seed, "kseq", 8, 4)
@@ -83,7 +82,6 @@ def lossless(lab: SpeculativeLab, seed: int) -> Trial:
     unit="",
     better="higher",
     margin=0.005,
-    seeds=(2, 8),
 )
 def accepts_more_than_recursive_rejection(lab: SpeculativeLab, seed: int) -> Trial:
     found = lab.acceptances(seed, 1.0, 4, "kseq", "rrs", "single", "optimal")
@@ -108,7 +106,6 @@ def accepts_more_than_recursive_rejection(lab: SpeculativeLab, seed: int) -> Tri
     unit="",
     better="higher",
     margin=-0.05,
-    seeds=(2, 8),
 )
 def close_to_the_optimum(lab: SpeculativeLab, seed: int) -> Trial:
     found = lab.acceptances(seed, 1.0, 4, "kseq", "optimal")
