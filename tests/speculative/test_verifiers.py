@@ -34,7 +34,7 @@ P4, Q4 = torch.tensor([[0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4]], dtype=torch.
 
 
 @pytest.mark.parametrize("name", WITH)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(pairs(), st.integers(1, 3))
 def test_lossless_with_replacement(name: str, rows: tuple[Tensor, Tensor], n: int) -> None:
     p, q = rows
@@ -45,7 +45,7 @@ def test_lossless_with_replacement(name: str, rows: tuple[Tensor, Tensor], n: in
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(pairs(5), st.integers(1, 3))
 def test_lossless_without_replacement(rows: tuple[Tensor, Tensor], n: int) -> None:
     p, q = rows
@@ -55,7 +55,7 @@ def test_lossless_without_replacement(rows: tuple[Tensor, Tensor], n: int) -> No
     assert accepted == pytest.approx(float(acceptance(p, q, n, "rrsw")), abs=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(pairs(), st.integers(1, 3))
 def test_lossless_and_optimal_with_greedy_drafts(rows: tuple[Tensor, Tensor], n: int) -> None:
     p, q = rows
@@ -151,7 +151,7 @@ def test_sampled_tokens_follow_the_target(name: str, law: str) -> None:
     # One chi-square test a case with a fixed seed; false alarms at 1e-4 if the seed were redrawn.
     generator = torch.Generator().manual_seed(7)
     p, q = torch.randn(2, 6, dtype=torch.float64, generator=generator).softmax(-1)
-    rows = 60_000
+    rows = 30_000
     draft = Draft.sample(q.expand(rows, -1), 3, law, generator)  # type: ignore[arg-type]
     verdict = verify(p.expand(rows, -1), draft, (WITH | {"greedy": greedy})[name], generator)
     observed = verdict.token.bincount(minlength=6).numpy()
