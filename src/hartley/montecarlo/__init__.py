@@ -1,0 +1,27 @@
+"""Estimate integrals, fits and posteriors from few evaluations."""
+
+from hartley.montecarlo.sensitivity import (
+    SCHEMES,
+    RowSample,
+    distortion,
+    draw_rows,
+    inclusion_probabilities,
+    leverage_scores,
+    lewis_weights,
+    lp_sensitivities,
+    row_scores,
+    sample_rows,
+)
+
+__all__ = [
+    "SCHEMES",
+    "RowSample",
+    "distortion",
+    "draw_rows",
+    "inclusion_probabilities",
+    "leverage_scores",
+    "lewis_weights",
+    "lp_sensitivities",
+    "row_scores",
+    "sample_rows",
+]
