@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from jaxtyping import install_import_hook
+import jaxtyping
 
 from hartley.papers.base import ROOMS
 
-install_import_hook([f"hartley.{name}" for name in (*ROOMS, "importance")], "beartype.beartype")
+jaxtyping.install_import_hook([f"hartley.{name}" for name in (*ROOMS, "importance")], "typecheck.check")
 
 import pytest
 import torch
 
 torch.set_num_threads(1)  # two test processes share two cores
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Signatures unchecked, as users run the library: for tests of what is refused at the door."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(autouse=True)
