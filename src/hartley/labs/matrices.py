@@ -17,14 +17,14 @@ class RowLab(Lab):
 
     Attributes
     ----------
-    rows : rows of each matrix; 0 takes 2000 in quick mode and 4000 in full mode.
+    rows : rows of each matrix; 0 takes 1000 in quick mode and 4000 in full mode.
     """
 
     rows: int = 0
 
     @property
     def n(self) -> int:
-        return self.rows or (2000 if self.quick else 4000)
+        return self.rows or (1000 if self.quick else 4000)
 
     def heavy(self, seed: int, d: int = 8) -> Float[ndarray, "n d"]:
         """Gaussian rows, among them 8 scaled by 300 and 72 by Pareto factors, in random directions."""

@@ -18,14 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy import linalg, optimize, sparse
 
 from hartley.checks import require, require_between
+from hartley.importance import inclusion_probabilities, systematic_inclusion
 
 Scheme = Literal["sensitivity", "combined", "lewis", "leverage", "root_leverage", "l2_augmented", "uniform"]
 SCHEMES: tuple[Scheme, ...] = (
@@ -167,8 +169,9 @@ def lp_sensitivities(
     if method == "exact":
         reference, weights = _whitened(a, basis), np.ones(a.shape[0])
     else:
-        require(rng is not None, "rng", rng, "a numpy Generator, which draws the sketch")
-        size = min(sketch_rows or 50 * basis.shape[1], np.count_nonzero(lewis))
+        if rng is None:
+            raise ValueError("rng = None: expected a numpy Generator, which draws the sketch")
+        size = min(sketch_rows or 50 * basis.shape[1], int(np.count_nonzero(lewis)))
         sample = draw_rows(lewis, size, p, rng)
         reference, weights = _whitened(_take(a, sample.indices), basis), sample.weights
     tol = tol if tol is not None else (1e-9 if method == "exact" else 0.05)
@@ -216,27 +219,6 @@ def row_scores(
     return np.asarray(sensitivity / sensitivity.sum() + reweighted / reweighted.sum())
 
 
-def inclusion_probabilities(scores: Float[ndarray, " rows"], m: float) -> Float[ndarray, " rows"]:
-    """min(1, score / alpha) with alpha such that they sum to m: the heaviest rows are certain, the rest proportional.
-
-    Raises
-    ------
-    ValueError : negative or non-finite scores, or m outside (0, number of positive scores].
-    """
-    require(bool(np.all(np.isfinite(scores)) and np.all(scores >= 0)), "scores", scores, "finite numbers >= 0")
-    positive = int(np.count_nonzero(scores))
-    require_between("m", m, 0, positive, closed="right")
-    order = np.sort(scores)[::-1]
-    tail = np.cumsum(order[::-1])[::-1]
-    capped = np.arange(len(scores))
-    # With k rows certain the others share m - k; the right k is the first whose next score stays below 1.
-    fits = (m > capped) & ((m - capped) * order <= tail * (1 + 1e-12))
-    if not fits.any():
-        return np.where(scores > 0, 1.0, 0.0)
-    k = int(np.argmax(fits))
-    return np.minimum(1.0, scores * ((m - k) / tail[k]))
-
-
 def draw_rows(
     scores: Float[ndarray, " rows"],
     m: float,
@@ -246,12 +228,12 @@ def draw_rows(
     exact_size: bool = False,
 ) -> RowSample:
     """Keep each row independently with its inclusion probability, or by a systematic draw of exactly `m` rows."""
-    q = inclusion_probabilities(scores, m)
+    require(bool(np.isfinite(scores).all()), "scores", scores, "finite numbers >= 0")
+    require_between("m", m, 0, int(np.count_nonzero(scores)), closed="right")
+    q = inclusion_probabilities(torch.from_numpy(scores), float(m)).numpy()
     if exact_size:
-        require(float(m).is_integer(), "m", m, "a whole number for a draw of exact size")
         order = rng.permutation(len(q))
-        ticks = np.floor(np.cumsum(q[order]) * (1 - 1e-15) + rng.random())
-        indices = np.sort(order[np.diff(ticks, prepend=0.0) > 0])
+        indices = np.sort(order[systematic_inclusion(torch.from_numpy(q[order]), rng.random()).numpy()])
     else:
         indices = np.flatnonzero(rng.random(len(q)) < q)
     return RowSample(indices, 1 / q[indices], q, p)
@@ -316,11 +298,12 @@ def distortion(a: Rows, sample: RowSample, rng: np.random.Generator, *, starts: 
     others = rng.choice(len(rows), size=min(starts, len(rows)), replace=False)
 
     def log_ratio(x: Float[ndarray, " d"], sign: float) -> tuple[float, Float[ndarray, " d"]]:
-        full, part = rows @ x, kept @ x
+        norm = float(np.linalg.norm(x))
+        full, part = rows @ (x / norm), kept @ (x / norm)
         full_p, part_p = np.abs(full) ** (p - 1), weights * np.abs(part) ** (p - 1)
         whole, sampled = full_p @ np.abs(full), part_p @ np.abs(part) + 1e-12
         gradient = (part_p * np.sign(part)) @ kept / sampled - (full_p * np.sign(full)) @ rows / whole
-        return sign * float(np.log(sampled / whole)), sign * p * gradient
+        return sign * float(np.log(sampled / whole)), sign * p / norm * gradient
 
     worst = 0.0
     for start in rows[np.concatenate([heaviest, others])]:
@@ -333,8 +316,8 @@ def distortion(a: Rows, sample: RowSample, rng: np.random.Generator, *, starts: 
 
 def _chunks(a: Rows, size: int) -> Iterator[tuple[int, Float[ndarray, "rows d"]]]:
     require(len(getattr(a, "shape", ())) == 2, "a", type(a).__name__, "a matrix with rows and columns")
-    rows: Any = sparse.csr_array(a) if sparse.issparse(a) else a
-    for start in range(0, rows.shape[0], size):
+    rows = cast(Any, a).tocsr() if sparse.issparse(a) else a
+    for start in range(0, a.shape[0], size):
         dense = _take(rows, slice(start, start + size))
         bad = ~np.isfinite(dense).all(axis=1)
         require(not bad.any(), "a", f"row {start + int(np.argmax(bad))}", "finite entries in every row")
@@ -342,7 +325,7 @@ def _chunks(a: Rows, size: int) -> Iterator[tuple[int, Float[ndarray, "rows d"]]
 
 
 def _take(a: Rows, which: Int[ndarray, " kept"] | slice) -> Float[ndarray, "kept d"]:
-    rows: Any = sparse.csr_array(a)[which].toarray() if sparse.issparse(a) else a[which]
+    rows = cast(Any, a).tocsr()[which].toarray() if sparse.issparse(a) else a[which]
     return np.asarray(rows, dtype=float)
 
 
@@ -450,12 +433,12 @@ def _linear_programmes(rows: Float[ndarray, "n d"]) -> Float[ndarray, " n"]:
     n, d = rows.shape
     scores = np.zeros(n)
     for i in np.flatnonzero(np.square(rows).sum(axis=1) > 0):
-        solved = optimize.linprog(
+        solved: Any = optimize.linprog(
             np.append(np.zeros(n), -1.0),
             A_eq=np.hstack([rows.T, -rows[i][:, None]]),
             b_eq=np.zeros(d),
             bounds=[(-1, 1)] * n + [(0, None)],
             method="highs",
         )
-        scores[i] = 1 / solved.x[-1]
+        scores[i] = 1 / solved.x[n]
     return np.minimum(scores, 1.0)

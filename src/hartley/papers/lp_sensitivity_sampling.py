@@ -40,7 +40,7 @@ def _distortions(
     from hartley.montecarlo import SCHEMES, distortion, draw_rows, row_scores
 
     rng = np.random.default_rng([seed, m])
-    draws, starts = (1, 4) if lab.quick else (3, 8)
+    draws, starts = (1, 3) if lab.quick else (3, 8)
     found: dict[str, float] = {}
     for scheme in SCHEMES:
         if scheme in schemes:
@@ -98,7 +98,7 @@ def size_follows_the_total(lab: RowLab, seed: int) -> Trial:
 
     d, p = 16, 4.0
     rng = np.random.default_rng(seed)
-    sizes = np.geomspace(40, 1800, 12 if lab.quick else 24)
+    sizes = np.geomspace(40, 0.8 * lab.n, 12 if lab.quick else 24)
     draws, starts = (2, 2) if lab.quick else (5, 6)
     needed, totals, curves = {}, {}, {}
     for name, a in (("one-hot rows", lab.one_hot(d)), ("Gaussian rows", lab.gaussian(d, seed))):

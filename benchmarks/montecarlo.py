@@ -1,0 +1,81 @@
+"""Races of the Monte Carlo room; `python benchmarks/montecarlo.py [--quick]`.
+
+Peers: DPPy (projection DPPs; its 0.3.3 needs an alias that numpy 2 dropped, set below), scipy's BFGS for one row's
+sensitivity, plain networkx and numba walks. No maintained package computes ℓ_p sensitivities.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+from race import arguments, race, show
+from scipy import optimize
+
+from hartley.montecarlo import leverage_scores, lewis_weights, lp_sensitivities
+
+
+def seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def slope(sizes: list[int], times: list[float]) -> float:
+    """Exponent of the cost: the slope of log time over log size."""
+    return float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
+
+
+def sensitivities(quick: bool) -> None:
+    rng = np.random.default_rng(0)
+    n, d, p = (1000 if quick else 4000), 8, 4.0
+    a = rng.standard_normal((n, d))
+    q = np.linalg.qr(a)[0]
+    picked = rng.choice(n, size=10, replace=False)
+
+    def per_row() -> None:
+        """BFGS on 10 rows: the constraint a_i x = 1 is eliminated, the gradient is exact."""
+        for i in picked:
+            base = q[i] / (q[i] @ q[i])
+            free = np.linalg.svd(q[i][None])[2][1:].T
+
+            def norm(z: np.ndarray, base: np.ndarray = base, free: np.ndarray = free) -> tuple[float, np.ndarray]:
+                y = q @ (base + free @ z)
+                return float((y**4).sum()), 4 * (y**3) @ q @ free
+
+            optimize.minimize(norm, np.zeros(d - 1), jac=True, method="BFGS")
+
+    results = race(
+        {
+            "BFGS, 10 rows": per_row,
+            "exact, all rows": lambda: lp_sensitivities(a, p),
+            "sketch, all rows": lambda: lp_sensitivities(a, p, method="sketch", rng=rng),
+            "Lewis weights": lambda: lewis_weights(a, p),
+            "leverage (floor: one QR)": lambda: leverage_scores(a),
+        },
+        reference="BFGS, 10 rows",
+        seconds=5 if quick else 30,
+        rounds=(5, 100),
+    )
+    show(f"ℓ_4 sensitivities, n = {n}, d = {d}", results, note=f"per-row solver: 10 rows of {n}; multiply by {n // 10}")
+    sizes = [500, 1000, 2000] if quick else [1000, 2000, 4000]
+    exact = [seconds(lambda n=n: lp_sensitivities(rng.standard_normal((n, d)), p)) for n in sizes]
+    many = [4000, 16000] if quick else [16000, 64000, 256000]
+    sketch = [
+        seconds(lambda n=n: lp_sensitivities(rng.standard_normal((n, 20)), 3, method="sketch", rng=rng)) for n in many
+    ]
+    print(f"cost grows as n^{slope(sizes, exact):.2f} (exact), n^{slope(many, sketch):.2f} (sketch)")
+    if not quick:
+        big = rng.standard_normal((1_000_000, 20))
+        spent = seconds(lambda: lp_sensitivities(big, 3, method="sketch", rng=rng))
+        print(f"n = 1e6, d = 20, p = 3, sketch of 1000 rows: {spent:.0f} s")
+
+
+def main() -> None:
+    options = arguments(__doc__ or "")
+    sensitivities(options.quick)
+
+
+if __name__ == "__main__":
+    main()
