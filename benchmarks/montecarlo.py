@@ -13,7 +13,7 @@ import numpy as np
 from race import arguments, race, show
 from scipy import optimize
 
-from hartley.montecarlo import leverage_scores, lewis_weights, lp_sensitivities
+from hartley.montecarlo import Empirical, Legendre, leverage_scores, lewis_weights, lp_sensitivities, sample_dpp
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -72,9 +72,50 @@ def sensitivities(quick: bool) -> None:
         print(f"n = 1e6, d = 20, p = 3, sketch of 1000 rows: {spent:.0f} s")
 
 
+def determinantal(quick: bool) -> None:
+    from dppy.finite_dpps import FiniteDPP
+    from dppy.multivariate_jacobi_ope import MultivariateJacobiOPE
+
+    rng = np.random.default_rng(0)
+    for candidates, m in [(1000, 20)] if quick else [(1000, 20), (10_000, 50)]:
+        space = Empirical(rng.standard_normal((candidates, m)))
+        peer = FiniteDPP("correlation", projection=True, K_eig_dec=(np.ones(m), space.orthonormal))
+        floor = rng.choice(candidates, size=m, replace=False)
+
+        def read_and_orthogonalise(space: Empirical = space, floor: np.ndarray = floor) -> object:
+            return np.linalg.qr(space.orthonormal[floor].T)
+
+        results = race(
+            {
+                "hartley": lambda space=space: sample_dpp(space, rng),
+                "DPPy, exact GS": lambda peer=peer: peer.sample_exact(mode="GS"),
+                "floor: QR of m rows": read_and_orthogonalise,
+                "preparing: QR of all": lambda space=space: Empirical(space.raw).cumulative,
+            },
+            reference="hartley",
+            seconds=2 if quick else 10,
+        )
+        show(f"projection DPP, {m} of {candidates} candidates", results)
+    for m in (20, 100):
+        peer = MultivariateJacobiOPE(m, np.zeros((1, 2)))
+        results = race(
+            {"hartley": lambda m=m: sample_dpp(Legendre(m), rng), "DPPy": lambda peer=peer: peer.sample()},
+            reference="hartley",
+            seconds=2,
+        )
+        show(f"Legendre DPP of {m} points (both: eigenvalues of a tridiagonal matrix)", results)
+    sizes, widths = [1000, 10_000, 100_000], [20, 40, 80]
+    spaces = [Empirical(rng.standard_normal((n, 20))) for n in sizes] + [
+        Empirical(rng.standard_normal((2000, m))) for m in widths
+    ]
+    times = [min(seconds(lambda s=s: sample_dpp(s, rng)) for _ in range(30)) for s in spaces]
+    print(f"a draw grows as M^{slope(sizes, times[:3]):.2f} and m^{slope(widths, times[3:]):.2f}")
+
+
 def main() -> None:
     options = arguments(__doc__ or "")
     sensitivities(options.quick)
+    determinantal(options.quick)
 
 
 if __name__ == "__main__":

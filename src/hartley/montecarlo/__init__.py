@@ -1,5 +1,6 @@
 """Estimate integrals, fits and posteriors from few evaluations."""
 
+from hartley.montecarlo.determinantal import Design, fit_weighted, projection_dpp, sample_design, sample_dpp
 from hartley.montecarlo.sensitivity import (
     SCHEMES,
     RowSample,
@@ -11,15 +12,28 @@ from hartley.montecarlo.sensitivity import (
     row_scores,
     sample_rows,
 )
+from hartley.montecarlo.spaces import Empirical, Hermite, Laguerre, Legendre, Product, Space, gram
 
 __all__ = [
     "SCHEMES",
+    "Design",
+    "Empirical",
+    "Hermite",
+    "Laguerre",
+    "Legendre",
+    "Product",
     "RowSample",
+    "Space",
     "distortion",
     "draw_rows",
+    "fit_weighted",
+    "gram",
     "leverage_scores",
     "lewis_weights",
     "lp_sensitivities",
+    "projection_dpp",
     "row_scores",
+    "sample_design",
+    "sample_dpp",
     "sample_rows",
 ]

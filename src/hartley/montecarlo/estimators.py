@@ -10,10 +10,13 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 from scipy import sparse
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted
 
 from hartley.montecarlo import sensitivity
+from hartley.montecarlo.determinantal import fit_weighted
 from hartley.montecarlo.sensitivity import Rows, Scheme
+from hartley.montecarlo.spaces import Product, Space
 
 
 class RowSampler(BaseEstimator):
@@ -63,3 +66,39 @@ class RowSampler(BaseEstimator):
         )
         kept = self.sample_.indices
         return X[kept], np.asarray(y)[kept], self.sample_.weights
+
+
+class SpaceRegressor(RegressorMixin, BaseEstimator):
+    """Weighted least squares in a function space, on the points of a design.
+
+        design = sample_design(space, 3 * space.dimension, rng)
+        SpaceRegressor(space).fit(design.x, f(design.x), sample_weight=design.weights).predict(x)
+
+    Parameters
+    ----------
+    space : `Legendre(20)`, `Product.total_degree(Legendre, 2, 8)` or any other space of this room.
+
+    Attributes
+    ----------
+    coef_ : coefficients in the orthonormal basis; coef_[0] is the fitted mean for polynomial spaces, and the sum of
+        their squares the fitted second moment.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+
+    def fit(self, X: ndarray, y: ndarray, sample_weight: ndarray | None = None) -> SpaceRegressor:
+        """Least squares with the given weights, 1 by default."""
+        weights = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+        self.coef_ = fit_weighted(self.space, self._points(X), np.asarray(y, dtype=float), weights)
+        return self
+
+    def predict(self, X: ndarray) -> ndarray:
+        """Values of the fit."""
+        check_is_fitted(self)
+        return np.asarray(self.space.features(self._points(X)) @ self.coef_)
+
+    def _points(self, X: ndarray) -> ndarray:
+        """A single column is a variable, as the spaces of one variable expect it."""
+        x = np.asarray(X)
+        return x[:, 0] if x.ndim == 2 and x.shape[1] == 1 and not isinstance(self.space, Product) else x

@@ -299,9 +299,12 @@ def distortion(a: Rows, sample: RowSample, rng: np.random.Generator, *, starts: 
 
     def log_ratio(x: Float[ndarray, " d"], sign: float) -> tuple[float, Float[ndarray, " d"]]:
         norm = float(np.linalg.norm(x))
+        if not 1e-100 < norm < 1e100:  # a line search went astray
+            return np.inf, np.zeros_like(x)
         full, part = rows @ (x / norm), kept @ (x / norm)
         full_p, part_p = np.abs(full) ** (p - 1), weights * np.abs(part) ** (p - 1)
-        whole, sampled = full_p @ np.abs(full), part_p @ np.abs(part) + 1e-12
+        whole = full_p @ np.abs(full)
+        sampled = part_p @ np.abs(part) + 1e-9 * whole
         gradient = (part_p * np.sign(part)) @ kept / sampled - (full_p * np.sign(full)) @ rows / whole
         return sign * float(np.log(sampled / whole)), sign * p / norm * gradient
 

@@ -74,7 +74,7 @@ def heavy_rows(lab: RowLab, seed: int) -> Trial:
     unit="fraction",
     better="lower",
     margin=0.0,
-    seeds=(4, 16),
+    seeds=(3, 16),
 )
 def beats_leverage(lab: RowLab, seed: int) -> Trial:
     found = _distortions(lab, lab.heavy(seed), 1.2, 200, ["sensitivity", "leverage"], seed)
@@ -88,7 +88,6 @@ def beats_leverage(lab: RowLab, seed: int) -> Trial:
     unit="doublings",
     better="lower",
     margin=1.0,
-    headline=True,
     axes=("expected rows kept", "distortion"),
 )
 def size_follows_the_total(lab: RowLab, seed: int) -> Trial:
@@ -129,7 +128,7 @@ def size_follows_the_total(lab: RowLab, seed: int) -> Trial:
     unit="fraction",
     better="lower",
     margin=0.02,
-    seeds=(4, 16),
+    seeds=(3, 16),
 )
 def combined_scores(lab: RowLab, seed: int) -> Trial:
     found = _distortions(lab, lab.legendre(), 4.0, 200, ["combined", "lewis", "sensitivity", "uniform"], seed)
