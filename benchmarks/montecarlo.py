@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
+from numba import njit
 from race import arguments, race, show
 from scipy import optimize
 
-from hartley.montecarlo import Empirical, Legendre, leverage_scores, lewis_weights, lp_sensitivities, sample_dpp
+from hartley.montecarlo import (
+    Empirical,
+    Legendre,
+    SelfRepellentWalk,
+    leverage_scores,
+    lewis_weights,
+    lp_sensitivities,
+    sample_dpp,
+)
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -112,10 +122,58 @@ def determinantal(quick: bool) -> None:
     print(f"a draw grows as M^{slope(sizes, times[:3]):.2f} and m^{slope(widths, times[3:]):.2f}")
 
 
+@njit(cache=True)
+def plain_walk(start, neighbour, cumulative, node, visited, rng):
+    """A memoryless compiled walk, by inverse CDF over the neighbours."""
+    for n in range(len(visited)):
+        point, e = rng.random(), start[node]
+        while e < start[node + 1] - 1 and cumulative[e] <= point:
+            e += 1
+        node = neighbour[e]
+        visited[n] = node
+
+
+def repellent(quick: bool) -> None:
+    import networkx
+
+    graph = networkx.barabasi_albert_graph(2000, 6, seed=0)
+    walk = SelfRepellentWalk.on(graph, alpha=5.0)
+    chain = walk.chain
+    cumulative = np.concatenate([np.cumsum(chain.data[a:b]) for a, b in pairwise(chain.indptr)])
+    n, rng = 100_000, np.random.default_rng(0)
+    visited = np.empty(n, np.int64)
+
+    def loop() -> None:
+        """1/100 of the steps, as one writes it over networkx: neighbours, weights, a choice."""
+        degree, count, node = dict(graph.degree), dict.fromkeys(graph, 1.0), 0
+        for _ in range(n // 100):
+            near = list(graph[node])
+            p = [min(1 / degree[node], 1 / degree[j]) for j in near]
+            near.append(node)
+            p.append(max(0.0, 1 - sum(p)))
+            w = np.array([q * count[j] ** -5.0 for q, j in zip(p, near, strict=True)])
+            node = near[rng.choice(len(near), p=w / w.sum())]
+            count[node] += 1
+
+    results = race(
+        {
+            "hartley, alpha = 5": lambda: walk.sample(n, rng),
+            "compiled walk without memory (floor)": lambda: plain_walk(
+                chain.indptr, chain.indices, cumulative, 0, visited, rng
+            ),
+            "networkx loop, 1/100 of the steps": loop,
+        },
+        reference="hartley, alpha = 5",
+        seconds=2 if quick else 10,
+    )
+    show(f"{n} steps on a Barabasi-Albert graph, 2000 nodes, 12 neighbours", results)
+
+
 def main() -> None:
     options = arguments(__doc__ or "")
     sensitivities(options.quick)
     determinantal(options.quick)
+    repellent(options.quick)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,14 @@
 """Estimate integrals, fits and posteriors from few evaluations."""
 
 from hartley.montecarlo.determinantal import Design, fit_weighted, projection_dpp, sample_design, sample_dpp
+from hartley.montecarlo.self_repellent import (
+    SelfRepellentWalk,
+    WalkOrder,
+    asymptotic_variance,
+    base_chain,
+    sgd_covariance,
+    token_sgd,
+)
 from hartley.montecarlo.sensitivity import (
     SCHEMES,
     RowSample,
@@ -23,7 +31,11 @@ __all__ = [
     "Legendre",
     "Product",
     "RowSample",
+    "SelfRepellentWalk",
     "Space",
+    "WalkOrder",
+    "asymptotic_variance",
+    "base_chain",
     "distortion",
     "draw_rows",
     "fit_weighted",
@@ -36,4 +48,6 @@ __all__ = [
     "sample_design",
     "sample_dpp",
     "sample_rows",
+    "sgd_covariance",
+    "token_sgd",
 ]
