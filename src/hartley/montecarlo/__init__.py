@@ -1,6 +1,24 @@
 """Estimate integrals, fits and posteriors from few evaluations."""
 
+from hartley.montecarlo.adaptive_importance import (
+    ImportanceSampler,
+    MultiExpectation,
+    SobolIndices,
+    multi_expectation,
+    sobol_indices,
+)
+from hartley.montecarlo.cross_entropy import (
+    Bernoulli,
+    Exponential,
+    Normal,
+    NormalMixture,
+    RareEvent,
+    minimize,
+    rare_event,
+    stratified,
+)
 from hartley.montecarlo.determinantal import Design, fit_weighted, projection_dpp, sample_design, sample_dpp
+from hartley.montecarlo.path_nucleus import Paths, path_top_p
 from hartley.montecarlo.self_repellent import (
     SelfRepellentWalk,
     WalkOrder,
@@ -24,14 +42,23 @@ from hartley.montecarlo.spaces import Empirical, Hermite, Laguerre, Legendre, Pr
 
 __all__ = [
     "SCHEMES",
+    "Bernoulli",
     "Design",
     "Empirical",
+    "Exponential",
     "Hermite",
+    "ImportanceSampler",
     "Laguerre",
     "Legendre",
+    "MultiExpectation",
+    "Normal",
+    "NormalMixture",
+    "Paths",
     "Product",
+    "RareEvent",
     "RowSample",
     "SelfRepellentWalk",
+    "SobolIndices",
     "Space",
     "WalkOrder",
     "asymptotic_variance",
@@ -43,11 +70,17 @@ __all__ = [
     "leverage_scores",
     "lewis_weights",
     "lp_sensitivities",
+    "minimize",
+    "multi_expectation",
+    "path_top_p",
     "projection_dpp",
+    "rare_event",
     "row_scores",
     "sample_design",
     "sample_dpp",
     "sample_rows",
     "sgd_covariance",
+    "sobol_indices",
+    "stratified",
     "token_sgd",
 ]

@@ -78,7 +78,7 @@ def theorem_holds(lab: GraphLab, seed: int) -> Trial:
 
 
 @paper.claim(
-    "SGD for a mean along the walk (gamma = 0.8, beta = 0.9) has at most a tenth of the base chain's error at alpha = 10",
+    "SGD for a mean along the walk (gamma 0.8, beta 0.9) has at most a tenth of the base chain's error at alpha = 10",
     published="asymptotic covariance of order 1 / alpha² when the walk adapts faster than theta",
     metric="log10 of the mean squared error of theta",
     unit="decades",
