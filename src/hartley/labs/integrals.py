@@ -29,7 +29,7 @@ class IntegralLab(Lab):
     @property
     def repetitions(self) -> int:
         """Independent estimates a trial, whose spread is the variance that is compared."""
-        return 4 if self.quick else 40
+        return 3 if self.quick else 40
 
     moments = np.arange(2, 21, 2)
 

@@ -18,6 +18,7 @@ from hartley.montecarlo.cross_entropy import (
     stratified,
 )
 from hartley.montecarlo.determinantal import Design, fit_weighted, projection_dpp, sample_design, sample_dpp
+from hartley.montecarlo.nested import NestedResult, SurrogateLikelihood, nested_sample, tune_architecture
 from hartley.montecarlo.path_nucleus import Paths, path_top_p
 from hartley.montecarlo.self_repellent import (
     SelfRepellentWalk,
@@ -51,6 +52,7 @@ __all__ = [
     "Laguerre",
     "Legendre",
     "MultiExpectation",
+    "NestedResult",
     "Normal",
     "NormalMixture",
     "Paths",
@@ -60,6 +62,7 @@ __all__ = [
     "SelfRepellentWalk",
     "SobolIndices",
     "Space",
+    "SurrogateLikelihood",
     "WalkOrder",
     "asymptotic_variance",
     "base_chain",
@@ -72,6 +75,7 @@ __all__ = [
     "lp_sensitivities",
     "minimize",
     "multi_expectation",
+    "nested_sample",
     "path_top_p",
     "projection_dpp",
     "rare_event",
@@ -83,4 +87,5 @@ __all__ = [
     "sobol_indices",
     "stratified",
     "token_sgd",
+    "tune_architecture",
 ]

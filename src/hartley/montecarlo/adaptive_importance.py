@@ -307,12 +307,19 @@ class ImportanceSampler:
             log_w = log_f - log_h[:, None] + np.log(np.maximum(values, 0.0))
         components = tuple(self._moments(x, log_w[:, k], log_f[:, k] - log_h) for k in range(log_w.shape[1]))
         log_k = np.column_stack([c.logpdf(x) for c in components])
-        scale = np.maximum(log_f.max(axis=1), log_k.max(axis=1))[:, None]
-        g, h = np.exp(log_k - scale), np.exp(log_h - scale[:, 0])
         b = self._b0 if len(self._states) == 1 else b
-        num = np.square(np.exp(log_f - scale) * values - b * g) @ self._w
+        # Logs all the way: a point far from every component has a tiny g and a huge ratio.
+        top = log_k.max(axis=1)
+        with np.errstate(divide="ignore"):
+            scale = np.maximum((log_f + np.log(np.abs(values))).max(axis=1), top)
+            difference = np.sign(values) * np.exp(log_f + np.log(np.abs(values)) - scale[:, None])
+            difference -= b * np.exp(log_k - scale[:, None])
+            log_numerator = np.log(np.square(difference) @ self._w) + 2 * scale - top - log_h
+        peak = log_numerator.max()  # -inf while no point carries a quantity
+        numerator = np.exp(log_numerator - peak) if np.isfinite(peak) else np.zeros(len(x))
+        g = np.exp(log_k - top[:, None])
         start = np.sqrt(self._w) * self._b0
-        return Mixture(components, mixture_weights(num / h, g, start), self.defensive)
+        return Mixture(components, mixture_weights(numerator, g, start), self.defensive)
 
     def _moments(self, x: ndarray, log_w: ndarray, fallback: ndarray) -> Gaussian:
         weights = log_w if np.isfinite(log_w.max()) else fallback  # no point carries it yet: the input law's moments
@@ -335,7 +342,7 @@ def mixture_weights(
     g: Float[ndarray, "n k"],
     start: Float[ndarray, " k"] | None = None,
     *,
-    iterations: int = 500,
+    iterations: int = 200,
     tol: float = 1e-6,
 ) -> Float[ndarray, " k"]:
     """Weights on the simplex that minimise mean(numerator / (g a)), by the fixed point a_k <- a_k sqrt(T_k) / norm.
@@ -353,6 +360,8 @@ def mixture_weights(
             break
         before = ratio.sum()
         t = np.sqrt(np.maximum((ratio / mix) @ g, 0.0))
+        if not t.any():
+            break
         a = np.maximum(a * t, 1e-11 * (a * t).max())
         a /= a.sum()
     return np.asarray(a)

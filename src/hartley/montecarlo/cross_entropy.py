@@ -209,7 +209,7 @@ def rare_event(
             threshold, max(float(np.quantile(s, 1 - elite, method="inverted_cdf")), levels[-1] if levels else -np.inf)
         )
         stalled = stalled + 1 if levels and level <= levels[-1] else 0
-        levels.append(level)
+        levels.append(float(level))
         weights = np.where(s >= level, np.exp(log_w), 0.0)
         if weights.sum() > 0:
             law = law.fit(x, weights)
@@ -233,7 +233,7 @@ def rare_event(
         float(effective_sample_size(seen)),
         tuple(levels),
         law,
-        levels[-1] >= threshold,
+        bool(levels[-1] >= threshold),
         evaluations + n_final,
     )
 
