@@ -114,8 +114,8 @@ def test_orders_are_monotone() -> None:
 
 def test_tiles_and_slabs_agree_with_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
     z = random_rows(3, 300, 5000, 3.0, 0.2).double()
-    whole = [_moments._moments_torch(row[None], torch.ones(1, dtype=torch.float64)) for row in z[:5]]
-    tiled = _moments._moments_torch(z, torch.ones(300, dtype=torch.float64))
+    whole = [_moments._statistics_torch(row[None], 1.0) for row in z[:5]]
+    tiled = _moments._statistics_torch(z, 1.0)
     for i, parts in enumerate(whole):
         for a, b in zip(parts, tiled, strict=True):
             torch.testing.assert_close(a[0], b[i], rtol=1e-12, atol=1e-12)

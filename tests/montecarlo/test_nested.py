@@ -1,4 +1,4 @@
-"""Surrogates in dynesty: evidence against closed forms, the gate, the audit, and the way back to the true likelihood."""
+"""Surrogates in dynesty: evidence against closed forms, the gate, the audit, the way back to the true likelihood."""
 
 from __future__ import annotations
 
@@ -113,6 +113,7 @@ def test_failed_audits_drop_the_surrogate() -> None:
     assert likelihood.wrong > 5
 
 
+@pytest.mark.slow
 def test_the_genetic_search_prefers_a_network_that_learns() -> None:
     rng = np.random.default_rng(0)
     theta = rng.random((150, 2))

@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hartley.checks import require
-from hartley.measures._moments import moments, tiles
+from hartley.measures._moments import statistics, tiles
 from hartley.measures._numpy import numpy_too
 
 
@@ -80,26 +80,26 @@ def row_statistics(
     batch, outcomes = logits.shape[:-1], logits.shape[-1]
     require(outcomes >= 1, "logits.shape", tuple(logits.shape), "at least one outcome on the last axis")
     flat = logits.reshape(-1, outcomes)
-    beta = _inverse_temperature(temperature, flat, batch)
-    work = torch.promote_types(logits.dtype, torch.float32)
-    top, z, h, v = _Statistics.apply(flat, beta)  # type: ignore[no-untyped-call]
+    beta = _inverse_temperature(temperature, batch)
+    if torch.is_grad_enabled() and (flat.requires_grad or (isinstance(beta, Tensor) and beta.requires_grad)):
+        scale = torch.as_tensor(beta, dtype=_work(flat), device=flat.device).expand(len(flat))
+        top, z, h, v = _Statistics.apply(flat, scale)  # type: ignore[no-untyped-call]
+    else:
+        top, z, h, v = statistics(flat.detach(), beta)
     surprisal = rank = None
     if targets is not None:
-        require(
-            bool(((targets >= 0) & (targets < outcomes)).all()) if targets.device.type == "cpu" else True,
-            "targets",
-            targets,
-            f"indices of the {outcomes} outcomes",
-        )
+        if targets.device.type == "cpu":
+            inside = bool(((targets >= 0) & (targets < outcomes)).all())
+            require(inside, "targets", targets, f"indices of the {outcomes} outcomes")
         chosen = flat.gather(-1, targets.reshape(-1, 1)).squeeze(-1)
-        surprisal = (z - chosen.to(work) * beta).reshape(batch)
+        surprisal = (z - chosen.to(z.dtype) * beta).reshape(batch)
         rank = torch.zeros(len(flat), dtype=torch.long, device=flat.device)
         for rows, columns in tiles(flat):
             rank[rows] += (flat[rows, columns] > chosen[rows, None]).sum(-1)
         rank = rank.reshape(batch)
-    return RowStatistics(
-        (top * beta).reshape(batch), z.reshape(batch), h.reshape(batch), v.reshape(batch), surprisal, rank
-    )
+    top = top if isinstance(beta, float) and beta == 1.0 else top * beta
+    m, z, h, v = (t.reshape(batch) for t in (top, z, h, v))
+    return RowStatistics(m, z, h, v, surprisal, rank)
 
 
 class _Statistics(torch.autograd.Function):
@@ -107,15 +107,7 @@ class _Statistics(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        work = torch.promote_types(logits.dtype, torch.float32)
-        detached = logits.detach()
-        top, s, a, b = moments(detached, beta)
-        mean = a / s
-        log_s = s.log()
-        z = torch.where(top == torch.inf, torch.inf, top * beta + log_s)
-        h = (log_s - mean).clamp_(min=0.0)
-        v = (b / s - mean * mean).clamp_(min=0.0)
-        z, h, v = z.to(work), h.to(work), v.to(work)
+        top, z, h, v = statistics(logits.detach(), beta.detach())
         ctx.save_for_backward(logits, beta, z, h, v)
         ctx.mark_non_differentiable(top)
         return top, z, h, v
@@ -177,7 +169,7 @@ def renyi_entropy(logits: Float[Tensor, "*batch outcomes"], alpha: float) -> Flo
     """
     require(alpha >= 0, "alpha", alpha, "an order in [0, inf]")
     if alpha == 0:
-        return (logits > -torch.inf).sum(-1).to(torch.promote_types(logits.dtype, torch.float32)).log()
+        return (logits > -torch.inf).sum(-1).to(_work(logits)).log()
     stats = row_statistics(logits)
     if abs(alpha - 1) < 1e-4:
         return stats.entropy - (alpha - 1) * stats.varentropy / 2
@@ -218,15 +210,14 @@ def head_entropy(logits: Float[Tensor, "*batch outcomes"], k: int) -> HeadEntrop
     return HeadEntropy(part.entropy, (part.log_partition - full.log_partition).exp())
 
 
-def _inverse_temperature(temperature: float | Tensor, flat: Tensor, batch: torch.Size) -> Tensor:
-    work = torch.promote_types(flat.dtype, torch.float32)
+def _inverse_temperature(temperature: float | Tensor, batch: torch.Size) -> float | Tensor:
     if isinstance(temperature, Tensor):
-        require(
-            bool((temperature > 0).all()) if temperature.device.type == "cpu" else True,
-            "temperature",
-            temperature,
-            "positive numbers",
-        )
-        return (1 / temperature.to(work)).expand(batch).reshape(-1)
+        if temperature.device.type == "cpu":
+            require(bool((temperature > 0).all()), "temperature", temperature, "positive numbers")
+        return (1 / temperature).expand(batch).reshape(-1)
     require(temperature > 0 and math.isfinite(temperature), "temperature", temperature, "a positive number")
-    return torch.full((len(flat),), 1 / temperature, dtype=work, device=flat.device)
+    return 1 / temperature
+
+
+def _work(logits: Tensor) -> torch.dtype:
+    return torch.promote_types(logits.dtype, torch.float32)

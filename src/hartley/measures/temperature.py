@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hartley.checks import require
-from hartley.measures._moments import moments
+from hartley.measures._moments import statistics
 from hartley.measures._numpy import numpy_too
 
 _PASSES = 60
@@ -50,7 +50,8 @@ def temperature_for_entropy(
     work = torch.promote_types(logits.dtype, torch.float32)
     flat = logits.detach().reshape(-1, outcomes)
     goal = torch.as_tensor(target, dtype=torch.float64, device=logits.device).expand(batch).reshape(-1)
-    require(bool((goal >= 0).all()) if goal.device.type == "cpu" else True, "target", target, "entropies >= 0")
+    if goal.device.type == "cpu":
+        require(bool((goal >= 0).all()), "target", target, "entropies >= 0")
     finite = flat > -torch.inf
     most = finite.sum(-1).double().log()
     top = flat.amax(-1, keepdim=True)
@@ -64,15 +65,14 @@ def temperature_for_entropy(
     inside = (goal < most) & (goal > least)
     settled = ~inside
     for _ in range(_PASSES):
-        _, s, a, b = (m.double() for m in moments(flat, x.exp()))
-        mean = a / s
-        excess = s.log() - mean - goal
+        _, _, h, v = statistics(flat, x.exp())
+        excess = h.double() - goal
         settled = settled | (excess.abs() < tolerance)
         # Convergence is asked only where the answer is at hand: on an accelerator it would stall the queue.
         if x.device.type == "cpu" and bool(settled.all()):
             break
         low, high = torch.where(excess > 0, x, low), torch.where(excess > 0, high, x)
-        step = excess / (b / s - mean * mean).clamp(min=1e-300)
+        step = excess / v.double().clamp(min=1e-300)
         newton = x + step.clamp(-2.0, 2.0)
         middle = 0.5 * (low.clamp(min=-1e3) + high.clamp(max=1e3))
         bracketed = low.isfinite() & high.isfinite()

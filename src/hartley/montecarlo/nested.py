@@ -286,7 +286,7 @@ def nested_sample(
     likelihood.active = False
     for _ in sampler.add_live_points():
         pass
-    results = sampler.results
+    results: Any = sampler.results
     samples = np.asarray(results.samples)
     kept = len(samples)
     missed = likelihood.wrong / likelihood.audited * likelihood.screened if likelihood.audited else 0.0

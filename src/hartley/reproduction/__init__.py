@@ -1,0 +1,1 @@
+"""Run claims, store results, draw the report."""
