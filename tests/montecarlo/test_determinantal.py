@@ -21,7 +21,7 @@ class Sequential:
 
     def __init__(self, space: sp.Univariate, rng: np.random.Generator) -> None:
         self.dimension, self.features = space.dimension, space.features
-        self.pool = iter(np.split(space.sample_optimal(18 * 6000, rng), 6000))
+        self.pool = iter(np.split(space.sample_optimal(18 * 2000, rng), 2000))
 
     def sample_optimal(self, n: int, rng: np.random.Generator) -> np.ndarray:
         return next(self.pool)[:n]
@@ -59,7 +59,7 @@ def test_squared_basis_draws_have_the_right_law(family: type, degree: int) -> No
 @pytest.mark.parametrize("family", LAWS)
 @pytest.mark.parametrize("sequential", [False, True])
 def test_dpp_mean_and_variance_of_a_linear_statistic(family: type, sequential: bool) -> None:
-    m, rng, draws = 5, np.random.default_rng(0), 1500
+    m, rng, draws = 5, np.random.default_rng(0), 500
     space = family(m)
     x, w = quadrature(family, 60)
     phi = space.features(x)
@@ -69,7 +69,7 @@ def test_dpp_mean_and_variance_of_a_linear_statistic(family: type, sequential: b
     source = Sequential(space, rng) if sequential else space
     sums = np.array([np.tanh(dt.sample_dpp(source, rng)).sum() for _ in range(draws)])
     assert abs(sums.mean() - mean) < 4.5 * np.sqrt(variance / draws)  # false alarms: 7e-6
-    assert sums.var() == pytest.approx(variance, rel=0.25)  # about 5 sd of a variance of 1500
+    assert sums.var() == pytest.approx(variance, rel=0.35)  # about 5 sd of a variance of 500
 
 
 def test_published_legendre_figures() -> None:
@@ -133,16 +133,16 @@ def test_total_degree_and_tensor_spaces() -> None:
 def test_design_matrices_are_the_identity_on_average(strategy: dt.Strategy) -> None:
     rng, space = np.random.default_rng(0), sp.Legendre(4)
     grams = []
-    for _ in range(1500):
+    for _ in range(500):
         d = dt.sample_design(space, 8, rng, strategy=strategy)
         grams.append(sp.gram(space, d.x, d.weights))
         assert d.smallest_eigenvalue == pytest.approx(np.linalg.eigvalsh(grams[-1])[0])
-    mean, sd = np.mean(grams, axis=0), np.std(grams, axis=0) / np.sqrt(1500)
+    mean, sd = np.mean(grams, axis=0), np.std(grams, axis=0) / np.sqrt(500)
     if strategy != "volume":  # whose mean is not the identity, by design
         assert np.all(np.abs(mean - np.eye(4)) < 4.5 * sd + 1e-12)  # false alarms: 7e-5
         return
     inverse = np.mean([np.linalg.inv(8 * g) for g in grams], axis=0)
-    np.testing.assert_allclose(inverse, np.eye(4) / 5, atol=0.03)  # E[(sum w phi phi')^-1] = I / (n - m + 1)
+    np.testing.assert_allclose(inverse, np.eye(4) / 5, atol=0.06)  # E[(sum w phi phi')^-1] = I / (n - m + 1)
 
 
 def test_volume_sampling_is_unbiased_and_independent_points_are_not() -> None:
@@ -152,10 +152,10 @@ def test_volume_sampling_is_unbiased_and_independent_points_are_not() -> None:
 
     def z(strategy: dt.Strategy) -> float:
         fits = []
-        for _ in range(1500):
+        for _ in range(500):
             d = dt.sample_design(space, 6, rng, strategy=strategy)
             fits.append(dt.fit_weighted(space, d.x, np.exp(2 * d.x), d.weights) - best)
-        return float(np.abs(np.mean(fits, axis=0) / (np.std(fits, axis=0) / np.sqrt(1500))).max())
+        return float(np.abs(np.mean(fits, axis=0) / (np.std(fits, axis=0) / np.sqrt(500))).max())
 
     assert z("volume") < 4.5  # false alarms: 3e-5
     assert z("iid") > 4.5
