@@ -16,8 +16,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hartley.arrays import numpy_too
 from hartley.checks import require
-from hartley.measures._numpy import numpy_too
 
 Scheme = Literal["multinomial", "systematic", "stratified", "residual"]
 

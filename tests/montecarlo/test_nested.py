@@ -55,7 +55,7 @@ def test_plain_dynesty_is_untouched() -> None:
 
     plain = run(surrogate=None)
     sampler = dynesty.NestedSampler(
-        peak, lambda u: u, 2, nlive=100, bound="multi", sample="unif", rstate=np.random.default_rng(0)
+        peak, lambda u: u, 2, nlive=80, bound="multi", sample="unif", rstate=np.random.default_rng(0)
     )
     sampler.run_nested(dlogz=0.1, print_progress=False)
     assert plain.logz == pytest.approx(sampler.results.logz[-1], abs=1e-9)

@@ -1,4 +1,4 @@
-"""How uncertain: entropies, divergences, spectra, volumes, windows. Nats; the last axis holds the outcomes."""
+"""How uncertain: entropies, divergences, spectra, volumes, windows, ordinal patterns. Nats; last axis: outcomes."""
 
 from hartley.measures.divergences import (
     cross_entropy,
@@ -21,6 +21,17 @@ from hartley.measures.logits import (
     tsallis_entropy,
     varentropy,
 )
+from hartley.measures.ordinal import (
+    Bounds,
+    OrdinalCounter,
+    PlanePoint,
+    complexity_bounds,
+    entropy_complexity,
+    ordinal_counts,
+    ordinal_patterns,
+    permutation_entropy,
+    plane_point,
+)
 from hartley.measures.probabilities import (
     conditional_mutual_information,
     entropy_from_probs,
@@ -41,12 +52,17 @@ from hartley.measures.temperature import temperature_for_entropy
 from hartley.measures.windows import exponential_average, windowed
 
 __all__ = [
+    "Bounds",
     "HeadEntropy",
+    "OrdinalCounter",
+    "PlanePoint",
     "RowStatistics",
+    "complexity_bounds",
     "conditional_mutual_information",
     "cross_entropy",
     "ensemble_disagreement",
     "entropy",
+    "entropy_complexity",
     "entropy_from_probs",
     "exponential_average",
     "gaussian_entropy",
@@ -60,6 +76,10 @@ __all__ = [
     "log_volume",
     "mutual_information",
     "normalized_entropy",
+    "ordinal_counts",
+    "ordinal_patterns",
+    "permutation_entropy",
+    "plane_point",
     "renyi_divergence",
     "renyi_entropy",
     "row_statistics",

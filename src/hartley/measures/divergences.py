@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hartley.arrays import numpy_too
 from hartley.checks import require
-from hartley.measures._numpy import numpy_too
 from hartley.measures.logits import entropy
 
 

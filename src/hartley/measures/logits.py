@@ -22,9 +22,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hartley.arrays import numpy_too
 from hartley.checks import require
 from hartley.measures._moments import statistics, tiles
-from hartley.measures._numpy import numpy_too
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from hartley.arrays import numpy_too
 from hartley.checks import require
-from hartley.measures._numpy import numpy_too
 
 
 @numpy_too

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hartley.arrays import numpy_too
 from hartley.checks import require
 from hartley.measures._moments import statistics
-from hartley.measures._numpy import numpy_too
 
 _PASSES = 60
 

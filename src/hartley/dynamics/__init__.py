@@ -1,0 +1,92 @@
+"""Chaotic systems, complexity of time series, entropy production."""
+
+from hartley.dynamics.benchmark import (
+    Analogue,
+    Persistence,
+    Recursive,
+    evaluate,
+    exponent_correlation,
+    make_pairs,
+    save_parquet,
+    smape,
+    to_frame,
+    valid_prediction_time,
+)
+from hartley.dynamics.entropy_production import ActiveParticles, EntropyProduction, linear_rate
+from hartley.dynamics.invariants import (
+    LyapunovSpectrum,
+    audit,
+    correlation_dimension,
+    kaplan_yorke,
+    lyapunov_spectrum,
+    multiscale_entropy,
+    pesin_entropy,
+    power_law_dimension,
+    sample_entropy,
+)
+from hartley.dynamics.peccary import (
+    Classification,
+    ComplexityCurve,
+    classify,
+    complexity_curve,
+    estimate_natural_time,
+    periodic_limits,
+    sampling_interval,
+)
+from hartley.dynamics.restarts import guided_restarts, restart_probabilities
+from hartley.dynamics.symbolic import Polynomial, fit_polynomial
+from hartley.dynamics.systems import System, get_system, load_systems, system_names
+from hartley.dynamics.trajectories import (
+    IntegrationError,
+    Trajectory,
+    initial_conditions,
+    integrate,
+    make_trajectory,
+    solve,
+)
+
+__all__ = [
+    "ActiveParticles",
+    "Analogue",
+    "Classification",
+    "ComplexityCurve",
+    "EntropyProduction",
+    "IntegrationError",
+    "LyapunovSpectrum",
+    "Persistence",
+    "Polynomial",
+    "Recursive",
+    "System",
+    "Trajectory",
+    "audit",
+    "classify",
+    "complexity_curve",
+    "correlation_dimension",
+    "estimate_natural_time",
+    "evaluate",
+    "exponent_correlation",
+    "fit_polynomial",
+    "get_system",
+    "guided_restarts",
+    "initial_conditions",
+    "integrate",
+    "kaplan_yorke",
+    "linear_rate",
+    "load_systems",
+    "lyapunov_spectrum",
+    "make_pairs",
+    "make_trajectory",
+    "multiscale_entropy",
+    "periodic_limits",
+    "pesin_entropy",
+    "power_law_dimension",
+    "restart_probabilities",
+    "sample_entropy",
+    "sampling_interval",
+    "save_parquet",
+    "smape",
+    "solve",
+    "system_names",
+    "to_frame",
+    "valid_prediction_time",
+]
