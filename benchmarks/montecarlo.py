@@ -1,7 +1,7 @@
 """Races of the Monte Carlo room; `python benchmarks/montecarlo.py [--quick]`.
 
-Peers: DPPy (projection DPPs; its 0.3.3 needs an alias that numpy 2 dropped, set below), scipy's BFGS for one row's
-sensitivity, plain networkx and numba walks. No maintained package computes ℓ_p sensitivities.
+Peers: DPPy (projection DPPs), scipy's BFGS for one row's sensitivity, plain networkx and numba walks. No maintained
+package computes ℓ_p sensitivities.
 """
 
 from __future__ import annotations
