@@ -57,17 +57,18 @@ def check_rows(name: str, rows: Float[Tensor, "*batch vocab"]) -> Float[Tensor, 
 @no_type_check
 def _inspect(rows):
     """Whether an entry is negative, and the largest distance of a row's sum from one: NaN if any entry is."""
-    worst, negatives = 0.0, 0.0
+    worst, least = 0.0, 0.0
     for row in range(len(rows)):
-        total = 0.0
-        for j in range(rows.shape[1]):
-            total += rows[row, j]
-            negatives += 1.0 if rows[row, j] < 0 else 0.0
+        values, total, below = rows[row], 0.0, 0.0
+        for j in range(len(values)):
+            total += values[j]
+            below += min(values[j], 0.0)
+        least = min(least, below)
         error = abs(total - 1)
         worst = error if error > worst or error != error else worst
         if worst != worst:
             break
-    return negatives > 0, worst
+    return least < 0, worst
 
 
 def draw(

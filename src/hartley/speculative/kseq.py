@@ -124,8 +124,9 @@ def _residual(p, q, rho, share, rows):
     left = np.empty((len(rows), p.shape[1]))
     for i, row in enumerate(rows):
         kept, scale = 1 - share[row] / rho[row], share[row]
-        for j in range(p.shape[1]):
-            left[i, j] = max(p[row, j] * kept, p[row, j] - q[row, j] * scale)
+        target, source, out = p[row], q[row], left[i]
+        for j in range(len(out)):
+            out[j] = max(target[j] * kept, target[j] - source[j] * scale)
     return left
 
 
