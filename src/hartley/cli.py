@@ -19,6 +19,7 @@ from rich.table import Table
 import hartley
 from hartley.checks import nearest
 from hartley.commands.generate import generate
+from hartley.commands.series import series
 from hartley.papers import Claim, Paper, find_paper, load_papers
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(generate)
+app.command()(series)
 
 # A pipe has no width of its own; a table squeezed into 80 columns is hard to read.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
@@ -309,12 +311,16 @@ def main() -> None:
     """Entry point: errors are one line, exit code 2 for bad use and 1 for failure; `--debug` shows the traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        app()
-    except KeyboardInterrupt:
-        fail("interrupted; finished trials are kept, and the same command goes on", 130)
+        code = app(standalone_mode=False) or 0
+        if code != 130:  # what typer makes of Ctrl-C
+            sys.exit(code)
+        fail("interrupted; finished trials are kept, and the same command goes on", code)
     except Exception as error:
         if "--debug" in sys.argv:
             raise
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # the parser's own: usage and where to find help
+            error.show()
+            sys.exit(error.exit_code)
         fail(str(error).strip() or type(error).__name__, 2 if isinstance(error, ValueError) else 1)
 
 

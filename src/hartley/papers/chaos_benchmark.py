@@ -37,7 +37,7 @@ paper = Paper(
 
 
 @paper.claim(
-    "Training data simulated from where the model errs makes it better than as much data from random places.",
+    "Training data simulated from where the model errs makes it better than as much data from random places",
     published="sMAPE 0.91 ± 0.05 guided, 0.99 ± 0.05 random, 1.00 ± 0.05 full training (medians over 125 systems)",
     metric="logarithm of the one-step error on a fresh series",
     unit="nats",
@@ -64,7 +64,7 @@ def guided_restarts(lab: RestartLab, seed: int) -> Trial:
 
 
 @paper.claim(
-    "The more chaotic a system, the worse the best forecast of it.",
+    "The more chaotic a system, the worse the best forecast of it",
     published="The error of the best model correlates with the largest Lyapunov exponent (figure 2)",
     metric="Spearman correlation over systems, best error against exponent per period",
     unit="correlation",
@@ -99,7 +99,7 @@ def error_follows_exponent(lab: ChaosLab, seed: int) -> Trial:
 
 
 @paper.claim(
-    "Nine of ten tabulated largest Lyapunov exponents are within a fifth of what tangent dynamics gives.",
+    "Nine of ten tabulated largest Lyapunov exponents are within a fifth of what tangent dynamics gives",
     published="Largest exponents are tabulated for every system, estimated from pairs of trajectories (appendix)",
     metric="tabulated exponents within 20% or three standard errors",
     unit="share",
@@ -129,7 +129,7 @@ def tabulated_exponents(lab: ChaosLab, seed: int) -> Trial:
 
 @paper.claim(
     "From exact derivatives with 1% noise, sparse regression finds the equations: its field errs less off the "
-    "attractor than the dense fit of the same monomials.",
+    "attractor than the dense fit of the same monomials",
     published="Symbolic regression recovers equations from samples; SINDy takes 0.01 s (section 5.4)",
     metric="decimal logarithm of the relative error of the field, at 1.3 times the states of a fresh series",
     unit="decades",
@@ -160,7 +160,7 @@ def symbolic_regression(lab: ChaosLab, seed: int) -> Trial:
 
 @paper.claim(
     "Features learned on chaotic series at the time scale of the task classify other series better than features "
-    "learned at random time scales, an untrained network's, and plain statistics.",
+    "learned at random time scales, an untrained network's, and plain statistics",
     published="Median accuracy 0.844 matched, 0.820 random time scales, 0.808 tsfresh, over the UCR archive",
     metric="test accuracy with 30 labels, mean over generated tasks",
     unit="share",

@@ -31,7 +31,7 @@ paper = Paper(
 
 @paper.claim(
     "At the delay that the natural period sets, the complexity-entropy plane names waves, chaotic flows and noise "
-    "right more often than at delay 1, and than spectral entropy with the best thresholds for these very series.",
+    "right more often than at delay 1, and than spectral entropy with the best thresholds for these very series",
     published="Pattern times of 0.3 to 0.5 natural times tell regular, complex and stochastic motion apart (section 3)",
     metric="series named right, each kind weighing the same",
     unit="share",
@@ -71,7 +71,7 @@ def verdicts(lab: ChaosLab, seed: int) -> Trial:
 
 
 @paper.claim(
-    "No pure wave exceeds the periodic entropy limit anywhere in the recommended range of pattern times.",
+    "No pure wave exceeds the periodic entropy limit anywhere in the recommended range of pattern times",
     published="H_max,per(n = 5) = 0.551 bounds periodic motion (section 2.4)",
     metric="largest normalised entropy of 400 waves",
     unit="of log 120",
@@ -95,7 +95,7 @@ def periodic_limit(lab: object, seed: int) -> Trial:
 
 
 @paper.claim(
-    "A series of 1.5 natural times shows chaotic flows above the periodic limit almost as often as one of 50.",
+    "A series of 1.5 natural times shows chaotic flows above the periodic limit almost as often as one of 50",
     published="Durations of at least 1.5 natural times suffice (section 3)",
     metric="chaotic flows above the periodic limit",
     unit="share",
@@ -129,7 +129,7 @@ def short_series(lab: ChaosLab, seed: int) -> Trial:
 
 
 @paper.claim(
-    "At the recommended delay, entropy tells chaotic flows from quasi-periodic motion better than spectral entropy.",
+    "At the recommended delay, entropy tells chaotic flows from quasi-periodic motion better than spectral entropy",
     published="Regular orbits lie left of the periodic limit, chaotic ones right of it (sections 3 and 4)",
     metric="area under the ROC curve, chaos against sums of two incommensurate waves",
     unit="AUC",
