@@ -88,7 +88,7 @@ class AuthorshipLab(Lab):
     @property
     def size(self) -> tuple[int, int]:
         """Texts and tokens a text."""
-        return (10, 24) if self.quick else (24, 64)
+        return (10, 24) if self.quick else (24, 48)
 
 
 def auroc(positive: Float[Array, " n"], negative: Float[Array, " m"]) -> float:
