@@ -18,6 +18,7 @@ from rich.table import Table
 
 import hartley
 from hartley.checks import nearest
+from hartley.commands.audit import audit_app
 from hartley.commands.generate import generate
 from hartley.commands.series import series
 from hartley.papers import Claim, Paper, find_paper, load_papers
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(generate)
 app.command()(series)
+app.add_typer(audit_app, name="audit")
 
 # A pipe has no width of its own; a table squeezed into 80 columns is hard to read.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)

@@ -129,7 +129,7 @@ def _kept_probabilities(logits: Tensor, band: Band) -> Tensor:
 @cache
 def _logits(model: str, text: str | None, seed: int, windows: int) -> Tensor:
     network, tokenizer = language_model(model)
-    source = _text(text)
+    source = source_text(text)
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(windows):
@@ -155,7 +155,8 @@ def _addition(model: str) -> tuple[Tensor, Tensor]:
 
 
 @cache
-def _text(path: str | None) -> str:
+def source_text(path: str | None) -> str:
+    """The text of a file, or by default the documentation topics that come with Python, one after another."""
     if path is not None:
         try:
             with open(path, encoding="utf-8") as file:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from hartley.labs.base import Lab
-from hartley.labs.decoding import _text
+from hartley.labs.decoding import source_text
 
 _LENGTH, _VOCAB = 48, 1024
 
@@ -96,7 +96,7 @@ def _train(model: TinyModel, ids: Tensor, rate: float) -> None:
 def _sequences(text: str | None) -> Tensor:
     from tokenizers import ByteLevelBPETokenizer
 
-    source = _text(text)
+    source = source_text(text)
     tokenizer = ByteLevelBPETokenizer()
     tokenizer.train_from_iterator([source[:200_000]], vocab_size=_VOCAB, show_progress=False)
     ids = torch.tensor(tokenizer.encode(source).ids)

@@ -14,7 +14,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import mannwhitneyu
 
 from hartley.labs.base import Lab
-from hartley.labs.decoding import _text
+from hartley.labs.decoding import source_text
 from hartley.labs.generation import Processor, generate_tokens
 from hartley.labs.models import language_model
 
@@ -100,7 +100,7 @@ def auroc(positive: Float[Array, " n"], negative: Float[Array, " m"]) -> float:
 def _passages(model: str, text: str | None, seed: int, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     count, length = size
     _, tokenizer = language_model(model)
-    source, rng = _text(text), np.random.default_rng(seed)
+    source, rng = source_text(text), np.random.default_rng(seed)
     rows: list[list[int]] = []
     while len(rows) < count:
         start = int(rng.integers(0, len(source) - 3000))
