@@ -7,6 +7,14 @@ from hartley.reasoning.particle_filter import (
     best_of_n,
     particle_filter,
 )
+from hartley.reasoning.steering import (
+    action_entropy,
+    beta_for,
+    block_outputs,
+    decoder_blocks,
+    steering,
+    steering_vector,
+)
 from hartley.reasoning.stepwise import PartialAnswer, StepGenerator, TextScore, reward_model
 
 __all__ = [
@@ -14,9 +22,15 @@ __all__ = [
     "SearchResult",
     "StepGenerator",
     "TextScore",
+    "action_entropy",
     "annealing_temperature",
     "beam_search",
     "best_of_n",
+    "beta_for",
+    "block_outputs",
+    "decoder_blocks",
     "particle_filter",
     "reward_model",
+    "steering",
+    "steering_vector",
 ]
