@@ -1,5 +1,14 @@
 """Spend inference-time compute over whole answers."""
 
+from hartley.reasoning.continuous import (
+    ContinuousTrace,
+    continuous_generate,
+    csft_loss,
+    dirichlet_log_prob,
+    dirichlet_sample,
+    mts_log_prob,
+    replay_logits,
+)
 from hartley.reasoning.particle_filter import (
     SearchResult,
     annealing_temperature,
@@ -18,6 +27,7 @@ from hartley.reasoning.steering import (
 from hartley.reasoning.stepwise import PartialAnswer, StepGenerator, TextScore, reward_model
 
 __all__ = [
+    "ContinuousTrace",
     "PartialAnswer",
     "SearchResult",
     "StepGenerator",
@@ -28,8 +38,14 @@ __all__ = [
     "best_of_n",
     "beta_for",
     "block_outputs",
+    "continuous_generate",
+    "csft_loss",
     "decoder_blocks",
+    "dirichlet_log_prob",
+    "dirichlet_sample",
+    "mts_log_prob",
     "particle_filter",
+    "replay_logits",
     "reward_model",
     "steering",
     "steering_vector",
