@@ -256,6 +256,8 @@ def test_bad_settings_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=message.replace("(", r"\(")):
             run(**change)
+    with pytest.raises(ValueError, match="at least one state"):
+        particle_filter(extend, score, [], n_particles=2, max_steps=2, rng=np.random.default_rng(0))
     with pytest.raises(ValueError, match="one score for each of 2 states"):
         particle_filter(extend, lambda s: [0.5], [""], n_particles=2, max_steps=2, rng=np.random.default_rng(0))
     with pytest.raises(ValueError, match=r"one \(state, done\) for each of 2 states"):

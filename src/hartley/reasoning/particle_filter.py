@@ -241,6 +241,7 @@ def _search(
     require_between("lookahead", lookahead, 0, closed="left")
     require(select in ("argmax", "sample"), "select", select, '"argmax" or "sample"')
     problems = len(start)
+    require(problems >= 1, "start", start, "at least one state")
     states = np.empty((problems, n), dtype=object)
     for p, state in enumerate(start):
         states[p] = _objects([state] * n)
@@ -250,7 +251,7 @@ def _search(
     lengths = np.zeros(problems, int)
     history: list[NDArray[Any]] = []
     moves: list[NDArray[Any]] = []
-    sizes: list[NDArray[Any]] = []
+    resampled: list[NDArray[Any]] = []
     temperatures: list[NDArray[Any]] = []
 
     def measure(where: NDArray[Any], candidates: Sequence[Any]) -> NDArray[Any]:
@@ -283,11 +284,12 @@ def _search(
                 ahead[active] = measure(active, [state for state, _ in _extended(extend, states[active], rng)])
                 weights = weights + lookahead * logit(np.clip(ahead, _CLIP, 1 - _CLIP))
             ancestors[going], tau[going] = choose(weights[going], step)
-        sizes.append(effective_sample_size(torch.from_numpy(weights)).numpy())
+        resampled.append(weights)
         moves.append(ancestors)
         temperatures.append(tau)
         states, active, scores = (np.take_along_axis(v, ancestors, -1) for v in (states, active, scores))
 
+    sizes = effective_sample_size(torch.from_numpy(np.stack(resampled))).numpy()
     results = []
     for p in range(problems):
         t = int(lengths[p])
@@ -300,7 +302,7 @@ def _search(
                 chosen=chosen,
                 ancestors=np.array([m[p] for m in moves[: t - 1]], dtype=np.int64).reshape(-1, n),
                 step_scores=np.array([h[p] for h in history[:t]]),
-                ess=np.array([e[p] for e in sizes[:t]]),
+                ess=sizes[:t, p],
                 temperature=np.array([v[p] for v in temperatures[:t]]),
                 n_extend=int(extended[p]),
                 n_score=int(scored[p]),
