@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -65,16 +65,23 @@ class Legendre:
     def sample_dpp(self, rng: np.random.Generator) -> Float[ndarray, " m"]:
         """The projection DPP in O(m²): eigenvalues of a random tridiagonal matrix (Jacobi ensemble, beta = 2)."""
         m = self.dimension
-        k = np.arange(2 * m - 1)
-        half = np.where(k % 2 == 0, 2 * m - k - 2, 2 * m - k - 3) / 2
-        s = np.where(k % 2 == 0, half + 1, half + 2)
-        alpha = np.concatenate([[-1.0], 1 - 2 * rng.beta(s, half + 1), [0.0]])  # alpha_{-1}, alpha_0 .. alpha_{2m-2}
-        i = np.arange(m)
-        before = np.where(i > 0, alpha[np.maximum(2 * i - 1, 0)], 0.0)  # alpha_{2i-2}
-        odd, even = alpha[2 * i], alpha[2 * i + 1]  # alpha_{2i-1}, alpha_{2i}
-        diagonal = (1 - odd) * even - (1 + odd) * before
-        off = np.sqrt((1 - odd) * (1 - even**2) * (1 + alpha[2 * i + 2]))[:-1]
+        first, second = _jacobi_parameters(m)
+        alpha = np.empty(2 * m + 1)  # alpha_{-1}, alpha_0 .. alpha_{2m-2}, 0
+        alpha[0], alpha[-1] = -1.0, 0.0
+        np.subtract(1.0, 2.0 * rng.beta(first, second), out=alpha[1:-1])
+        odd, even = alpha[:-1:2], alpha[1::2]  # alpha_{2i-1}, alpha_{2i}
+        diagonal = (1 - odd) * even
+        diagonal[1:] -= (1 + odd[1:]) * even[:-1]
+        off = np.sqrt((1 - odd[:-1]) * (1 - even[:-1] ** 2) * (1 + odd[1:]))
         return np.asarray(_eigenvalues(diagonal, off) / 2)
+
+
+@cache
+def _jacobi_parameters(m: int) -> tuple[Float[ndarray, " k"], Float[ndarray, " k"]]:
+    """Parameters of the beta laws of alpha_0 .. alpha_{2m-2} for the uniform law on [-1, 1]."""
+    k = np.arange(2 * m - 1)
+    half = np.where(k % 2 == 0, 2 * m - k - 2, 2 * m - k - 3) / 2
+    return np.where(k % 2 == 0, half + 1, half + 2), half + 1
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def _run(lab: CosmologyLab, d: int, seed: int, surrogate: Literal["screen", "rep
             lambda theta: float(loglike(theta)),
             prior_transform,
             d,
-            np.random.default_rng(seed),
+            np.random.default_rng(1000 + seed),  # the network's size was chosen on low seeds
             n_live=lab.n_live,
             dlogz=0.1 if lab.quick else 0.01,
             surrogate=surrogate,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -159,7 +160,10 @@ def _execute(jobs: Sequence[Job], engine: str, workers: int) -> Iterator[Record]
     from joblib import Parallel, delayed, parallel_config
 
     with parallel_config(backend="loky", n_jobs=min(workers, len(jobs)), inner_max_num_threads=1):
+        # Interrupted, joblib's own threads trip over the jobs that it drops; nobody wants to read their tracebacks.
+        hook, threading.excepthook = threading.excepthook, lambda _: None
         yield from Parallel(return_as="generator_unordered", pre_dispatch="all")(delayed(run_job)(j) for j in jobs)
+        threading.excepthook = hook
 
 
 def _execute_on_ray(jobs: Sequence[Job]) -> Iterator[Record]:
