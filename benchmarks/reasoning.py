@@ -3,9 +3,9 @@
     python benchmarks/reasoning.py [--quick]
 
 The floor of a particle filter is the same model calls without any resampling: best-of-N through the same loop, and bare
-calls of `extend` and `score`. The generation is SmolLM2's, a step of 16 tokens for 16 particles (skipped where the model
-is not installed). The peer, its-hub, talks to a server only and has no interface to time; its resampling loop, one
-`random.choices` and one deep copy a particle, stands for it. The release of continuous tokens trains by a loop over
+calls of `extend` and `score`. The generation is SmolLM2's, a step of 16 tokens for 16 particles (skipped where the
+model is not installed). The peer, its-hub, talks to a server only and has no interface to time; its resampling loop,
+one `random.choices` and one deep copy a particle, stands for it. The release of continuous tokens trains by a loop over
 steps; the same loop on this library's model is the reference of the second race.
 """
 
@@ -41,7 +41,7 @@ def calls(n: int) -> None:
 
 
 def peer(n: int) -> None:
-    states, rng = [[] for _ in range(n)], np.random.default_rng(0)
+    states: list[list[int]] = [[] for _ in range(n)]
     for _ in range(STEPS):
         states = [[*s, 1] for s in states]
         r = score(states)

@@ -104,7 +104,7 @@ class Agent:
         high = h > h.median()
         return z[high].mean(0) - z[~high].mean(0)
 
-    def shuffled(self, layer: int, count: int = 5) -> list[Float[Tensor, "d"]]:
+    def shuffled(self, layer: int, count: int = 3) -> list[Float[Tensor, "d"]]:
         """The steering vector with its entries permuted."""
         generator = torch.Generator().manual_seed(self.seed)
         u = self.vector(layer)

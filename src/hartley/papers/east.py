@@ -46,14 +46,14 @@ def raises_entropy(lab: BanditLab, seed: int) -> Trial:
     u, shuffled = agent.vector(lab.layer), agent.shuffled(lab.layer)
     base, steered = agent.effect(lab.layer, u, 0.0), agent.effect(lab.layer, u, lab.strength)
     control = agent.mean_effect(lab.layer, shuffled, lab.strength)
-    strengths = [-lab.strength, 0.0, lab.strength / 2, lab.strength]
-    line = [float(agent.effect(lab.layer, u, s).entropy.mean()) for s in strengths]
+    backward = agent.effect(lab.layer, u, -lab.strength)
+    means = [float(e.entropy.mean()) for e in (backward, base, steered, control)]
     return Trial(
         method=steered.entropy.tolist(),
         baselines={"unsteered": base.entropy.tolist(), "shuffled vector": control.entropy.tolist()},
         curves={
-            "steered": (strengths, line),
-            "shuffled": ([0.0, lab.strength], [float(base.entropy.mean()), float(control.entropy.mean())]),
+            "steered": ([-lab.strength, 0.0, lab.strength], means[:3]),
+            "shuffled": ([0.0, lab.strength], [means[1], means[3]]),
         },
         details={"action mass": float(steered.mass.mean()), "action mass, unsteered": float(base.mass.mean())},
     )
