@@ -93,7 +93,7 @@ class SignedSumLab(Lab):
 
     @property
     def steps(self) -> int:
-        return 400 if self.quick else 1500
+        return 900 if self.quick else 2400
 
     def trained(self, targets: str, seed: int) -> Trained:
         """A model trained on "soft" targets (16 paths), "soft8" (the 8 most wanted), "discrete" or "none"; kept."""
@@ -144,5 +144,5 @@ def _trained(targets: str, width: int, steps: int, rate: float, seed: int) -> Tr
         rows = torch.from_numpy(batch)
         return csft_loss(model, task.prompts[rows], laws[rows], task.answers[rows])
 
-    train(model, loss, examples=len(laws), steps=steps, batch=256, rate=rate, rng=rng)
+    train(model, loss, examples=len(laws), steps=steps, batch=96, rate=rate, rng=rng)
     return Trained(model, held_out.prompts, held_out.answers, laws.shape[1])
