@@ -101,13 +101,16 @@ def draw_genealogy(result: SearchResult[Any], axes: Any = None) -> Any:
         alive = set(lineage[step + 1].tolist())
         for child, parent in enumerate(parents):
             on = child in alive
-            axes.plot([step, step + 1], [parent, child], color="C0" if on else "0.7", lw=1.6 if on else 0.5, zorder=on)
-    x, y = np.meshgrid(np.arange(steps), np.arange(n), indexing="ij")
+            axes.plot(
+                [step + 1, step + 2], [parent, child], color="C0" if on else "0.7", lw=1.6 if on else 0.5, zorder=on
+            )
+    x, y = np.meshgrid(np.arange(1, steps + 1), np.arange(n), indexing="ij")
     points = axes.scatter(x, y, c=result.step_scores, cmap="viridis", vmin=0, vmax=1, s=18, zorder=3)
-    axes.plot(np.arange(steps), lineage[:, result.chosen], color="C3", lw=2, label="the answer", zorder=2)
+    axes.plot(np.arange(1, steps + 1), lineage[:, result.chosen], color="C3", lw=2, label="the answer", zorder=2)
     axes.figure.colorbar(points, ax=axes, label="score")
     axes.set(xlabel="step", ylabel="particle")
-    axes.legend(loc="upper left")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
     return axes
 
 

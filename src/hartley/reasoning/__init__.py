@@ -1,5 +1,13 @@
 """Spend inference-time compute over whole answers."""
 
+from hartley.reasoning.activation_steering import (
+    action_entropy,
+    beta_for,
+    block_outputs,
+    decoder_blocks,
+    steering,
+    steering_vector,
+)
 from hartley.reasoning.continuous import (
     ContinuousTrace,
     continuous_generate,
@@ -9,20 +17,12 @@ from hartley.reasoning.continuous import (
     mts_log_prob,
     replay_logits,
 )
-from hartley.reasoning.particle_filter import (
+from hartley.reasoning.particles import (
     SearchResult,
     annealing_temperature,
     beam_search,
     best_of_n,
     particle_filter,
-)
-from hartley.reasoning.steering import (
-    action_entropy,
-    beta_for,
-    block_outputs,
-    decoder_blocks,
-    steering,
-    steering_vector,
 )
 from hartley.reasoning.stepwise import PartialAnswer, StepGenerator, TextScore, reward_model
 
