@@ -1,0 +1,61 @@
+"""Tiny decoders of transformers, trained from scratch in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def tiny_decoder(vocabulary: int, *, width: int, layers: int, heads: int, seed: int) -> Any:
+    """A Llama with random weights and tied embeddings; torch's global stream is left as it was."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=None,
+        initializer_range=0.02 * (768 / width) ** 0.5,
+    )
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)
+
+
+def train(
+    model: Any,
+    loss: Callable[[NDArray[Any]], Tensor],
+    *,
+    examples: int,
+    steps: int,
+    batch: int,
+    rate: float,
+    rng: np.random.Generator,
+) -> list[float]:
+    """AdamW with one cycle up to `rate`, on random batches of example numbers; the model ends in evaluation mode.
+
+    Returns the loss of every step.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
+    model.train()
+    losses = []
+    for _ in range(steps):
+        value = loss(rng.integers(examples, size=batch))
+        optimizer.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(float(value.detach()))
+    model.eval()
+    return losses
