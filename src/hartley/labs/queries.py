@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from hartley.labs.base import Lab
 
 if TYPE_CHECKING:
-    from hartley.querying import Incidence
+    from hartley.querying import Incidence, Trace
+    from hartley.querying.information_pursuit import Criterion
 
 
 @dataclass(frozen=True)
@@ -135,3 +138,130 @@ def _digits() -> tuple[Float[np.ndarray, "images 64"], Int[np.ndarray, " images"
 
     data = load_digits()
     return data.data, data.target.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class QuestionsLab(Lab):
+    """Which digit is it? Sixteen questions, each answered by the mean ink of one block of 2 x 2 pixels.
+
+    The predictor is a small network trained on random subsets of the answers; `gain` multiplies its logits afterwards,
+    so that it is too sure of itself (above 1) or too cautious (below 1) by a known factor.
+
+    Attributes
+    ----------
+    turns : questions asked at most.
+    draws : estimation cases that stand for each unknown answer.
+    steps : of AdamW; 0 takes 1000 and 2500.
+    tests : digits guessed; 0 takes 150 and 200.
+    """
+
+    turns: int = 6
+    draws: int = 8
+    steps: int = 0
+    tests: int = 0
+
+    def split(self, seed: int) -> dict[str, tuple[Float[np.ndarray, "cases 16"], Int[np.ndarray, " cases"]]]:
+        """Answers and digits for training, calibration, estimation and testing, apart from each other."""
+        images, digits = _digits()
+        answers = images.reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4)).reshape(-1, 16) / 16
+        order = np.random.default_rng(seed).permutation(len(digits))
+        tests = self.tests or (150 if self.quick else 200)
+        parts = np.split(order, np.cumsum([600, 300, 300, tests]))
+        names = ("train", "calibration", "estimation", "test")
+        return {name: (answers[part], digits[part]) for name, part in zip(names, parts, strict=False)}
+
+    def logits(self, seed: int) -> Callable[[Float[np.ndarray, "n 16"], Bool[np.ndarray, "n 16"]], np.ndarray]:
+        """The trained network, as a function of answers and mask."""
+        return _network(self, seed)
+
+    def predict(
+        self, seed: int, gain: float, temperatures: Float[np.ndarray, " lengths"] | None = None
+    ) -> Callable[[Float[np.ndarray, "n 16"], Bool[np.ndarray, "n 16"]], Float[np.ndarray, "n 10"]]:
+        """Probabilities at a gain, divided by a temperature for each number of known answers."""
+        from scipy.special import softmax
+
+        network = self.logits(seed)
+
+        def probabilities(values: Float[np.ndarray, "n 16"], known: Bool[np.ndarray, "n 16"]) -> np.ndarray:
+            scale = gain if temperatures is None else gain / temperatures[known.sum(1)][:, None]
+            return np.asarray(softmax(scale * network(values, known), axis=1))
+
+        return probabilities
+
+    def temperatures(self, seed: int, gain: float) -> Float[np.ndarray, " lengths"]:
+        """The strong competitor: one temperature for each length, fitted to the calibration cases by likelihood."""
+        from scipy.optimize import minimize_scalar
+        from scipy.special import log_softmax
+
+        from hartley.querying import random_histories
+
+        answers, digits = self.split(seed)["calibration"]
+        rng = np.random.default_rng(seed)
+        fitted = np.ones(17)
+        for length in range(self.turns + 1):
+            known = random_histories(len(digits), 16, length, rng)
+            logits = gain * self.logits(seed)(answers * known, known)
+
+            def loss(log_t: float, logits: np.ndarray = logits) -> float:
+                scores = log_softmax(logits / np.exp(log_t), axis=1)
+                return -float(scores[np.arange(len(digits)), digits].mean())
+
+            fitted[length] = np.exp(minimize_scalar(loss, bounds=(-5, 5), method="bounded").x)
+        return fitted
+
+    def play(
+        self, seed: int, gain: float, criterion: Criterion, *, alpha: float = 0.1, tempered: bool = False
+    ) -> tuple[Trace, Float[np.ndarray, "tests turns"]]:
+        """Games of all test digits, and after each answer whether the guess is right."""
+        from hartley.querying import InformationPursuit
+
+        parts, rng = self.split(seed), np.random.default_rng([seed, 1])
+        predict = self.predict(seed, gain, self.temperatures(seed, gain) if tempered else None)
+        game = InformationPursuit(
+            predict, 16, criterion=criterion, alpha=alpha, max_queries=self.turns, draws=self.draws
+        ).calibrate(*parts["calibration"], rng)
+        answers, digits = parts["test"]
+        trace = game.run_many(answers, parts["estimation"][0], rng)
+        return trace, (trace.predictions == digits[:, None]).astype(float)
+
+
+@cache
+def _network(
+    lab: QuestionsLab, seed: int
+) -> Callable[[Float[np.ndarray, "n 16"], Bool[np.ndarray, "n 16"]], np.ndarray]:
+    import torch
+    from torch import nn
+
+    answers, digits = lab.split(seed)["train"]
+    generator = torch.Generator().manual_seed(seed)
+    widths = (32, 128, 128, 10)
+    layers = [
+        (
+            torch.empty(b, a).uniform_(-(a**-0.5), a**-0.5, generator=generator).requires_grad_(),
+            torch.zeros(b).requires_grad_(),
+        )
+        for a, b in pairwise(widths)
+    ]
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        for weight, bias in layers[:-1]:
+            x = torch.relu(nn.functional.linear(x, weight, bias))
+        return nn.functional.linear(x, *layers[-1])
+
+    values, labels = torch.tensor(answers, dtype=torch.float32), torch.tensor(digits)
+    optimiser = torch.optim.AdamW([p for layer in layers for p in layer], lr=2e-3)
+    for _ in range(lab.steps or (1000 if lab.quick else 2500)):
+        batch = torch.randint(len(labels), (128,), generator=generator)
+        share = torch.rand((128, 1), generator=generator)
+        known = (torch.rand((128, 16), generator=generator) < share).float()
+        loss = nn.functional.cross_entropy(forward(torch.cat([values[batch] * known, known], 1)), labels[batch])
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+
+    def logits(values: Float[np.ndarray, "n 16"], known: Bool[np.ndarray, "n 16"]) -> np.ndarray:
+        with torch.no_grad():
+            x = torch.from_numpy(np.concatenate([values * known, known], axis=1).astype(np.float32))
+            return forward(x).double().numpy()
+
+    return logits
