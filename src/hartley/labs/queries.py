@@ -265,3 +265,50 @@ def _network(
             return forward(x).double().numpy()
 
     return logits
+
+
+@dataclass(frozen=True)
+class ArmsLab(Lab):
+    """Arms uniform in the unit ball, a sparse parameter, and an error that hides the best of them.
+
+    The error is -eps on the best arms by the linear part, +eps elsewhere and, so that one good arm is left, +eps at the
+    best of all: "adversarial"; or uniform in [-eps, eps]: "random".
+
+    Attributes
+    ----------
+    arms : 0 takes 50 000 and 200 000.
+    dim : of the features.
+    hidden : share of arms whose reward the adversary lowers.
+    """
+
+    arms: int = 0
+    dim: int = 8
+    hidden: float = 0.001
+
+    @property
+    def count(self) -> int:
+        """Arms there are."""
+        return self.arms or (50_000 if self.quick else 200_000)
+
+    def arms_of(
+        self,
+        rng: np.random.Generator,
+        sparsity: int,
+        eps: float,
+        *,
+        dim: int = 0,
+        count: int = 0,
+        adversarial: bool = True,
+    ) -> tuple[Float[np.ndarray, "arms dim"], Float[np.ndarray, " arms"]]:
+        """Features and rewards."""
+        dim, count = dim or self.dim, count or self.count
+        features = rng.standard_normal((count, dim))
+        features *= rng.random((count, 1)) ** (1 / dim) / np.linalg.norm(features, axis=1, keepdims=True)
+        theta = np.zeros(dim)
+        theta[rng.choice(dim, sparsity, replace=False)] = rng.standard_normal(sparsity)
+        linear = features @ (theta / np.linalg.norm(theta))
+        if not adversarial:
+            return features, linear + rng.uniform(-eps, eps, count)
+        error = np.where(linear >= np.quantile(linear, 1 - self.hidden), -eps, eps)
+        error[linear.argmax()] = eps
+        return features, linear + error
