@@ -1,5 +1,16 @@
 """Which example, question or arm next."""
 
+from hartley.querying.active_learning import (
+    ExactPolicy,
+    QueryProblem,
+    RobustPolicies,
+    best_arm_problem,
+    exact_minimax,
+    exact_robust,
+    history_counts,
+    policy_losses,
+    threshold_problem,
+)
 from hartley.querying.incidence import Incidence, from_relations
 from hartley.querying.information_pursuit import (
     InformationPursuit,
@@ -8,6 +19,11 @@ from hartley.querying.information_pursuit import (
     entropy_upper_bound,
     prediction_set,
     random_histories,
+)
+from hartley.querying.learned_policy import (
+    LearnedPolicy,
+    train_policy,
+    train_robust,
 )
 from hartley.querying.max_entropy import (
     GreedyMaxEntropy,
@@ -36,23 +52,32 @@ from hartley.querying.sparse_bandits import (
 from hartley.querying.streaming import StreamingMaxEntropy
 
 __all__ = [
+    "ExactPolicy",
     "GreedyMaxEntropy",
     "HardInstance",
     "Incidence",
     "InformationPursuit",
+    "LearnedPolicy",
     "MaxEntropySample",
+    "QueryProblem",
+    "RobustPolicies",
     "Search",
     "StreamingMaxEntropy",
     "Trace",
     "barycentric_spanner",
+    "best_arm_problem",
     "conformal_threshold",
     "coverage_greedy",
     "dense_hard_instance",
     "entropy_upper_bound",
+    "exact_minimax",
+    "exact_robust",
     "from_relations",
     "g_optimal_design",
     "greedy_max_entropy",
+    "history_counts",
     "least_squares_search",
+    "policy_losses",
     "prediction_set",
     "random_histories",
     "sample_entropies",
@@ -63,6 +88,9 @@ __all__ = [
     "stopping_point",
     "support_net",
     "support_net_search",
+    "threshold_problem",
     "top_fraction_probability",
+    "train_policy",
+    "train_robust",
     "value_intervals",
 ]

@@ -1,7 +1,7 @@
 """Query policies for small budgets that compete with the best policy of every difficulty: the exact theory.
 
-Someone chooses T queries x_t, sees answers y_t in {-1, 1} of mean <x_t, theta>, and recommends a hypothesis z; the loss is
-max_z' <z' - z, theta>. A parameter's difficulty is
+Someone chooses T queries x_t, sees answers y_t in {-1, 1} of mean <x_t, theta>, and recommends a hypothesis z. The loss
+is max_z' <z' - z, theta>. A parameter's difficulty is
 
     rho(theta) = max over z != z* of |z* - z|^2 / <z* - z, theta>^2
 
@@ -10,8 +10,8 @@ values l*(r), each of which the best policy of its class attains:
 
     min over policies of  max over r of  (max over theta in Theta(r) of loss(policy, theta)) - l*(r)
 
-For finitely many parameters these are linear programmes, solved here: flows R(s, x) through the states s = how often each
-query got each answer. (The likelihood depends on a history through these counts alone, and so need the policy.)
+For finitely many parameters these are linear programmes, solved here: flows R(s, x) through the states s = how often
+each query got each answer. (The likelihood depends on a history through these counts alone, and so need the policy.)
 `learned_policy` trains networks for the same game where there are too many states.
 
 Source: Zhang, Katz-Samuels, Jain, Jamieson (2020), arXiv 2010.15382. The surrogate of the difficulty and the linear
@@ -22,7 +22,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from math import comb
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -86,6 +87,7 @@ def best_arm_problem(arms: int) -> QueryProblem:
     return QueryProblem(np.eye(arms), np.eye(arms))
 
 
+@runtime_checkable
 class Policy(Protocol):
     """Anything that says what to ask and recommend from counts (states x 2 queries: answers 1, then answers -1)."""
 
@@ -111,13 +113,14 @@ class _States:
 
     def __init__(self, queries: int, rounds: int) -> None:
         require(rounds >= 0, "rounds", rounds, "at least 0")
+        last = comb(rounds + 2 * queries - 1, rounds)
+        require(last <= 200_000, "rounds", rounds, f"fewer: {last} final states are over 200000")
         self.queries, self.rounds = queries, rounds
         layers = [np.zeros((1, 2 * queries), np.int64)]
         self.children: list[Int[np.ndarray, "states answers"]] = []  # of each layer, in the next
         for _ in range(rounds):
             grown = (layers[-1][:, None] + np.eye(2 * queries, dtype=np.int64)).reshape(-1, 2 * queries)
             unique, inverse = np.unique(grown, axis=0, return_inverse=True)
-            require(len(unique) <= 200_000, "rounds", rounds, "fewer: over 200000 states")
             self.children.append(inverse.reshape(-1, 2 * queries))
             layers.append(unique)
         self.layers = layers
@@ -200,11 +203,13 @@ def exact_minimax(
     source[0] = 1.0
     outcome = states.likelihood(problem, thetas)[:, :, None] * problem.losses(thetas)[:, None, :]
     before = sparse.csr_array((len(thetas), int(starts[-2])))
-    bound = sparse.hstack([before, outcome.reshape(len(thetas), -1), -np.ones((len(thetas), 1))], format="csr")
+    blocks: Any = [before, outcome.reshape(len(thetas), -1), -np.ones((len(thetas), 1))]
+    bound = sparse.hstack(blocks, format="csr")
     limits: list[tuple[float | None, float | None]] = [(0.0, None)] * value + [(None, None)]
     cost = np.zeros(value + 1)
     cost[value] = 1.0
-    found: Any = linprog(cost, bound, offset, flow, source, limits, method="highs")
+    solve: Any = linprog  # its stubs leave out sparse matrices
+    found = solve(cost, bound, offset, flow, source, limits, method="highs")
     if found.status != 0:
         raise ArithmeticError(f"the linear programme was not solved: {found.message}")
     table = {}
@@ -223,13 +228,13 @@ def policy_losses(
     """The exact expected loss of any policy at each parameter, over all states."""
     n = len(problem.queries)
     states = _States(n, rounds)
-    mass = np.ones(1)
+    mass: Float[np.ndarray, " states"] = np.ones(1)
     for layer, child in zip(states.layers, states.children, strict=False):
         flow = mass[:, None] * np.tile(policy.ask(layer), 2)
-        mass = np.bincount(child.ravel(), flow.ravel(), int(child.max()) + 1)
+        mass = np.bincount(child.ravel(), flow.ravel(), int(child.max()) + 1).astype(np.float64)
     losses = policy.recommend(states.layers[-1]) @ problem.losses(thetas).T  # states x parameters
-    found: Float[np.ndarray, " parameters"] = (mass[:, None] * states.likelihood(problem, thetas).T * losses).sum(axis=0)
-    return found
+    weighted: Float[np.ndarray, "states parameters"] = mass[:, None] * states.likelihood(problem, thetas).T * losses
+    return weighted.sum(axis=0)
 
 
 @dataclass(frozen=True)
@@ -261,7 +266,8 @@ def exact_robust(problem: QueryProblem, thetas: Thetas, radii: Sequence[float], 
     """
     require(len(radii) > 0 and list(radii) == sorted(radii), "radii", list(radii), "increasing radii")
     difficulty = problem.difficulty(thetas)
-    require(bool((difficulty <= radii[0] * (1 + 1e-9)).any()), "radii", radii[0], "a first class with a parameter in it")
+    occupied = bool((difficulty <= radii[0] * (1 + 1e-9)).any())
+    require(occupied, "radii", radii[0], "a first class with a parameter in it")
     inside = thetas[difficulty <= radii[-1] * (1 + 1e-9)]
     levels = np.searchsorted(np.array(radii) * (1 + 1e-9), problem.difficulty(inside))
     single = tuple(exact_minimax(problem, inside[levels <= k], rounds) for k in range(len(radii)))
