@@ -311,12 +311,16 @@ def main() -> None:
     """Entry point: errors are one line, exit code 2 for bad use and 1 for failure; `--debug` shows the traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        app()
-    except KeyboardInterrupt:
-        fail("interrupted; finished trials are kept, and the same command goes on", 130)
+        code = app(standalone_mode=False) or 0
+        if code != 130:  # what typer makes of Ctrl-C
+            sys.exit(code)
+        fail("interrupted; finished trials are kept, and the same command goes on", code)
     except Exception as error:
         if "--debug" in sys.argv:
             raise
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # the parser's own: usage and where to find help
+            error.show()
+            sys.exit(error.exit_code)
         fail(str(error).strip() or type(error).__name__, 2 if isinstance(error, ValueError) else 1)
 
 

@@ -114,8 +114,10 @@ def test_store_refuses_what_it_cannot_use(tmp_path: Path) -> None:
     (tmp_path / "notes.sqlite").write_text("this is not a database, but long enough to be taken for one" * 20)
     with pytest.raises(StoreError, match="cannot be opened"):
         Store(str(tmp_path / "notes.sqlite"))
-    with pytest.raises(StoreError, match=r"driver|opened"):
-        Store("oracle://nowhere/none")
+    with pytest.raises(StoreError, match="no driver for this kind of database"):
+        Store("paper://nowhere/none")
+    with pytest.raises(StoreError, match="cannot be opened"):
+        Store("postgresql://nobody@127.0.0.1:1/none")
 
 
 def test_write_failures_are_one_line(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -158,8 +160,13 @@ def _execute(jobs: Sequence[Job], engine: str, workers: int) -> Iterator[Record]
         return
     from joblib import Parallel, delayed, parallel_config
 
+    # A worker that idled is replaced; that is no news.
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given", category=UserWarning)
     with parallel_config(backend="loky", n_jobs=min(workers, len(jobs)), inner_max_num_threads=1):
+        # Interrupted, joblib's own threads trip over the jobs that it drops; nobody wants to read their tracebacks.
+        hook, threading.excepthook = threading.excepthook, lambda _: None
         yield from Parallel(return_as="generator_unordered", pre_dispatch="all")(delayed(run_job)(j) for j in jobs)
+        threading.excepthook = hook
 
 
 def _execute_on_ray(jobs: Sequence[Job]) -> Iterator[Record]:

@@ -92,6 +92,8 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.url = url if "://" in url else f"sqlite:///{Path(url).expanduser()}"
+        if self.url.startswith("postgresql://"):
+            self.url = self.url.replace("://", "+psycopg://", 1)  # the driver of the extra `postgres`
         if self.url.startswith("sqlite:///"):
             Path(self.url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         try:

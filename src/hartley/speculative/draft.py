@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, no_type_check
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from numba import njit
@@ -56,17 +57,18 @@ def check_rows(name: str, rows: Float[Tensor, "*batch vocab"]) -> Float[Tensor, 
 @no_type_check
 def _inspect(rows):
     """Whether an entry is negative, and the largest distance of a row's sum from one: NaN if any entry is."""
-    worst, negatives = 0.0, 0.0
+    worst, least = 0.0, 0.0
     for row in range(len(rows)):
-        total = 0.0
-        for j in range(rows.shape[1]):
-            total += rows[row, j]
-            negatives += 1.0 if rows[row, j] < 0 else 0.0
+        values, total, below = rows[row], 0.0, 0.0
+        for j in range(len(values)):
+            total += values[j]
+            below += min(values[j], 0.0)
+        least = min(least, below)
         error = abs(total - 1)
         worst = error if error > worst or error != error else worst
         if worst != worst:
             break
-    return negatives > 0, worst
+    return least < 0, worst
 
 
 def draw(
@@ -76,10 +78,53 @@ def draw(
 
     Rows without any weight give the vocabulary's size, which is no token.
     """
+    u = torch.rand(weights.shape[0], n, dtype=weights.dtype, device=weights.device, generator=generator)
+    if weights.device.type == "cpu" and weights.dtype == torch.float64:
+        return torch.from_numpy(_draw(weights.detach().contiguous().numpy(), u.numpy()))
     cumulative = weights.cumsum(-1)
     total = cumulative[:, -1:]
-    u = torch.rand(weights.shape[0], n, dtype=weights.dtype, device=weights.device, generator=generator)
     return torch.searchsorted(cumulative, torch.minimum(u * total, total.nextafter(-total)), right=True)
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "nsz"})
+@no_type_check
+def _total(weights):
+    total = 0.0
+    for j in range(len(weights)):
+        total += weights[j]
+    return total
+
+
+@njit(cache=True, nogil=True)
+@no_type_check
+def _draw(weights, u):
+    """Inversion through sums of blocks, so that no row of cumulative weights is written."""
+    rows, vocab = weights.shape
+    drawn = np.full(u.shape, vocab)
+    block = 512
+    sums = np.empty(-(-vocab // block))
+    for row in range(rows):
+        w = weights[row]
+        for b in range(len(sums)):
+            sums[b] = _total(w[b * block : (b + 1) * block])
+        total = sums.sum()
+        for i in range(u.shape[1]):
+            if not total > 0:
+                continue
+            b, before = 0, 0.0
+            while b < len(sums) - 1 and before + sums[b] <= u[row, i] * total:
+                before += sums[b]
+                b += 1
+            # Rounding may leave the last block short of the draw: then its last possible token, or one before it.
+            while b > 0 and sums[b] == 0:
+                b -= 1
+            for token in range(b * block, min((b + 1) * block, vocab)):
+                if w[token] > 0:
+                    before += w[token]
+                    drawn[row, i] = token
+                    if before > u[row, i] * total:
+                        break
+    return drawn
 
 
 def split_greedy(

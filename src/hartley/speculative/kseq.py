@@ -73,15 +73,18 @@ def kseq(p: Float[Tensor, "batch vocab"], draft: Draft) -> Decision:
     p = check_target(p, draft)
     q, n = draft.q, draft.tokens.shape[-1]
     require(draft.law == "with" or n == 1, "law", draft.law, 'independent drafts (law "with")')
-    rho, beta = kseq_rho(p, q, draft.count.clamp_min(1))
-    tokens, k = draft.tokens, draft.count
-    ratio = p.gather(-1, tokens) / (rho.unsqueeze(-1) * q.gather(-1, tokens))
-    accept = torch.where(draft.mask, ratio.clamp_max(1.0), 0.0)
-    stay = torch.cumprod(1 - accept, -1)
-    emit = -stay.diff(dim=-1, prepend=torch.ones_like(stay[:, :1]))
-    # A/β, whose limit at β = 0 is k; never above ρ, so that rounding cannot make the residual negative.
-    share = torch.where(beta > 0, (1 - (1 - beta).clamp_min(0) ** k) / beta.clamp_min(1e-300), k)
-    share = torch.minimum(share, rho)
+    if p.device.type == "cpu":
+        arrays = (x.detach().contiguous().numpy() for x in (p, q, draft.tokens, draft.mask))
+        emit, rho, share = map(torch.from_numpy, _decide(*arrays))
+    else:
+        rho, beta = kseq_rho(p, q, draft.count.clamp_min(1))
+        ratio = p.gather(-1, draft.tokens) / (rho.unsqueeze(-1) * q.gather(-1, draft.tokens))
+        accept = torch.where(draft.mask, ratio.clamp_max(1.0), 0.0)
+        stay = torch.cumprod(1 - accept, -1)
+        emit = -stay.diff(dim=-1, prepend=torch.ones_like(stay[:, :1]))
+        # A/β, whose limit at β = 0 is k; never above ρ, so that rounding cannot make the residual negative.
+        share = torch.where(beta > 0, (1 - (1 - beta).clamp_min(0) ** draft.count) / beta.clamp_min(1e-300), rho)
+        share = torch.minimum(share, rho)
 
     def residual(rows: Tensor) -> Tensor:
         if p.device.type == "cpu":
@@ -94,12 +97,36 @@ def kseq(p: Float[Tensor, "batch vocab"], draft: Draft) -> Decision:
 
 @njit(cache=True, nogil=True)
 @no_type_check
+def _decide(p, q, tokens, alive):
+    """Emission probabilities, ρ* and the residual's factor min(A/β, ρ*) of every row."""
+    rows, n = tokens.shape
+    count = np.empty(rows, np.int64)
+    for row in range(rows):
+        count[row] = alive[row].sum()
+    rho, beta = _root_by_segments(p, q, np.maximum(count, 1))
+    emit, share = np.zeros((rows, n)), rho.copy()
+    for row in range(rows):
+        stay = 1.0
+        for i in range(n):
+            if alive[row, i]:
+                token = tokens[row, i]
+                accept = min(p[row, token] / (rho[row] * q[row, token]), 1.0)
+                emit[row, i] = stay * accept
+                stay *= 1 - accept
+        if beta[row] > 0:  # without drafts the share is 0 and the residual p
+            share[row] = min((1 - max(1 - beta[row], 0.0) ** count[row]) / beta[row], rho[row])
+    return emit, rho, share
+
+
+@njit(cache=True, nogil=True)
+@no_type_check
 def _residual(p, q, rho, share, rows):
     left = np.empty((len(rows), p.shape[1]))
     for i, row in enumerate(rows):
         kept, scale = 1 - share[row] / rho[row], share[row]
-        for j in range(p.shape[1]):
-            left[i, j] = max(p[row, j] * kept, p[row, j] - q[row, j] * scale)
+        target, source, out = p[row], q[row], left[i]
+        for j in range(len(out)):
+            out[j] = max(target[j] * kept, target[j] - source[j] * scale)
     return left
 
 
