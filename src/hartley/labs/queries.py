@@ -152,7 +152,7 @@ class QuestionsLab(Lab):
     ----------
     turns : questions asked at most.
     draws : estimation cases that stand for each unknown answer.
-    steps : of AdamW; 0 takes 1000 and 2500.
+    steps : of AdamW; 0 takes 600 and 2500.
     tests : digits guessed; 0 takes 150 and 200.
     """
 
@@ -251,7 +251,7 @@ def _network(
 
     values, labels = torch.tensor(answers, dtype=torch.float32), torch.tensor(digits)
     optimiser = torch.optim.AdamW([p for layer in layers for p in layer], lr=2e-3)
-    for _ in range(lab.steps or (1000 if lab.quick else 2500)):
+    for _ in range(lab.steps or (600 if lab.quick else 2500)):
         batch = torch.randint(len(labels), (128,), generator=generator)
         share = torch.rand((128, 1), generator=generator)
         known = (torch.rand((128, 16), generator=generator) < share).float()

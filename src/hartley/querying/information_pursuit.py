@@ -122,7 +122,7 @@ class InformationPursuit:
     min_size : 1 puts the likeliest class into every expected set; 0 counts empty sets as empty.
 
     When not to use: with a predictor that is too cautious or well calibrated, where `criterion="entropy"` asks better
-    questions; one temperature fitted on the calibration cases did better than conformal sets in all that we measured.
+    questions. Entropy after temperature scaling on the calibration cases is the strong competitor.
     """
 
     def __init__(
