@@ -52,6 +52,15 @@ def test_hamiltonian_spectrum_comes_in_pairs() -> None:
     assert abs(found.divergence) < 1e-9
 
 
+def test_henon_heiles_at_the_tabulated_start_is_regular() -> None:
+    """The database's start has energy 0.137 on a regular orbit: its exponents tend to 0 as log T / T.
+
+    An independent reference has 0.0013 for the largest; the tabulated 0.0355 belongs to another orbit.
+    """
+    found = lyapunov_spectrum(get_system("HenonHeiles"), 400.0, 4, rng=np.random.default_rng(2))
+    assert found.largest == pytest.approx(0.0013, abs=0.001)
+
+
 def test_negative_control() -> None:
     found = lyapunov_spectrum(get_system("Torus"), 20.0, 2, rng=np.random.default_rng(3))
     np.testing.assert_allclose(found.exponents, 0, atol=1e-9)
