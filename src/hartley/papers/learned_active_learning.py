@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hartley.papers.base import Paper, Trial
 
 if TYPE_CHECKING:
-    from hartley.labs.queries import ThresholdLab
+    from hartley.labs.exploration import ThresholdLab
 
 paper = Paper(
     slug="learned-active-learning",
@@ -19,7 +19,7 @@ paper = Paper(
     room="querying",
     methods=["hartley.querying.active_learning", "hartley.querying.learned_policy"],
     topics=["active learning", "pure exploration", "minimax"],
-    lab="hartley.labs.queries:ThresholdLab",
+    lab="hartley.labs.exploration:ThresholdLab",
     summary="For budgets of a few questions, where confidence bounds say nothing: a query policy that loses little "
     "against the best policy of every difficulty. Exact by linear programming for small games, trained against an "
     "adversary for larger ones.",
@@ -63,7 +63,7 @@ def trained_policy(lab: ThresholdLab, seed: int) -> Trial:
     """Training knows the minimax losses; the excess is computed over all states, not on training episodes."""
     import torch
 
-    from hartley.labs.queries import PlugIn
+    from hartley.labs.exploration import PlugIn
     from hartley.querying import train_policy
 
     problem, exact = lab.solved()

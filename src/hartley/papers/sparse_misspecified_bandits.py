@@ -10,7 +10,7 @@ from hartley.papers.base import Paper, Trial
 if TYPE_CHECKING:
     import numpy as np
 
-    from hartley.labs.queries import ArmsLab
+    from hartley.labs.exploration import ArmsLab
 
 paper = Paper(
     slug="sparse-misspecified-bandits",
@@ -21,7 +21,7 @@ paper = Paper(
     room="querying",
     methods=["hartley.querying.sparse_bandits"],
     topics=["bandits", "sparsity", "misspecification"],
-    lab="hartley.labs.queries:ArmsLab",
+    lab="hartley.labs.exploration:ArmsLab",
     summary="Finds a near-optimal arm when rewards are linear in features only up to an adversarial error eps. With a "
     "parameter of s non-zero entries a gap of order eps takes about (d / eps)^s queries, and a gap of order s eps a "
     "number of queries that does not depend on eps.",
