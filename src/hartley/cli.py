@@ -20,6 +20,7 @@ import hartley
 from hartley.checks import nearest
 from hartley.commands.audit import audit_app
 from hartley.commands.generate import generate
+from hartley.commands.select import select
 from hartley.commands.series import series
 from hartley.papers import Claim, Paper, find_paper, load_papers
 
@@ -35,6 +36,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(generate)
+app.command()(select)
 app.command()(series)
 app.add_typer(audit_app, name="audit")
 
