@@ -106,7 +106,7 @@ def main() -> None:
             results = race(
                 candidates(logits),  # type: ignore[arg-type]
                 reference="logsumexp (floor)",
-                seconds=4 if options.quick else 20,
+                seconds=4 if options.quick else 12,
                 rounds=(3, 300),
             )
             show(f"{name}, batch {batch}, vocabulary {vocab}, float32", results, note=f"{options.threads} threads")
