@@ -20,16 +20,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, no_type_check
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numba import njit
 from torch import Tensor
 
 from hartley.checks import require
 from hartley.decoding.bands import Band, check_logits, kept_statistics, sample_band
 from hartley.decoding.truncation import top_k_threshold
 from hartley.measures import row_statistics
+from hartley.measures._moments import over_rows, row_maximum, row_moments
 
 Surprise = Literal["model", "renormalized"]
 _BITS = 1 / math.log(2)
@@ -80,14 +83,34 @@ def mirostat_threshold(
 
 def _threshold(logits: Tensor, mu: Tensor, version: int, m: int) -> tuple[Band, Tensor]:
     """The band, and the log-partition that the surprise of a token needs."""
-    stats = row_statistics(logits)
-    check_logits(stats.log_partition - stats.maximum, logits)
-    low = torch.minimum(stats.log_partition - mu.to(stats.maximum.dtype) / _BITS, stats.maximum)
+    work = torch.promote_types(logits.dtype, torch.float32)
+    if logits.device.type == "cpu" and work == torch.float32 and not logits.requires_grad:
+        flat, batch = logits.reshape(-1, logits.shape[-1]), logits.shape[:-1]
+        found = np.empty((2, len(flat)), np.float32)
+        bound = mu.detach().double().reshape(-1).numpy() / _BITS
+        over_rows(flat, lambda z, rows: _threshold_rows(z, bound[rows], found[:, rows]))
+        low, log_partition = (torch.from_numpy(numbers).reshape(batch) for numbers in found)
+        check_logits(log_partition, logits)
+    else:
+        stats = row_statistics(logits)
+        check_logits(stats.log_partition - stats.maximum, logits)
+        low = torch.minimum(stats.log_partition - mu.to(work) / _BITS, stats.maximum)
+        log_partition = stats.log_partition
     if version == 1:
         exponent = zipf_exponent(logits, m)
         k = zipf_rank(exponent, mu.to(exponent.dtype), logits.shape[-1])
         low = torch.where(exponent > 0, top_k_threshold(logits, k).low, low)
-    return Band.above(low), stats.log_partition
+    return Band.above(low), log_partition
+
+
+@njit(cache=True, nogil=True)
+@no_type_check
+def _threshold_rows(logits, bound, found):
+    for row in range(logits.shape[0]):
+        top = row_maximum(logits[row])
+        log_partition, _, _ = row_moments(logits[row], top, np.float32(1.0))
+        found[0, row] = min(np.float32(log_partition - bound[row]), top)
+        found[1, row] = log_partition
 
 
 def zipf_exponent(logits: Float[Tensor, "*batch vocab"], m: int = 100) -> Float[Tensor, "*batch"]:

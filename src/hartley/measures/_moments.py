@@ -103,8 +103,11 @@ def over_rows(logits: Tensor, work: Callable[[NDArray[np.float32], slice], None]
     if threads == 1 or len(parts) == 1:
         for part in parts:
             slab(part)
-    else:
-        list(_pool(threads, os.getpid()).map(slab, parts))
+        return
+    waiting = [_pool(threads - 1, os.getpid()).submit(slab, part) for part in parts[1:]]
+    slab(parts[0])  # this thread works too: handing everything over would only add its waiting
+    for future in waiting:
+        future.result()
 
 
 @cache
