@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hartley.decoding.bands import Band, check_logits
 from hartley.measures import row_statistics
-from hartley.measures._moments import exponentials, over_rows, row_maximum, row_moments
+from hartley.measures._moments import exponentials, over_rows, row_maximum
 
 _BINS = 4096
 _SPAN = 64.0  # nats covered by the bins; what lies beyond shares the last one
@@ -76,26 +76,35 @@ def _band_rows(logits, typical, target, count, ends):
     weight = np.empty(vocab, np.float32)  # relative to the mode's
     bins = np.empty(vocab, np.int16)
     mass = np.empty(_BINS)
+    spare = np.empty(_BINS)
     scratch = np.empty((2, vocab))
     for row in range(logits.shape[0]):
         z = logits[row]
         top = row_maximum(z)
-        log_partition, entropy, _ = row_moments(z, top, np.float32(1.0))
+        total = exponentials(z, top, np.float32(1.0), weight)
         ends[0, row], ends[1, row] = np.float32(np.nan), np.float32(np.nan)
-        if not np.isfinite(log_partition):
+        if not (np.isfinite(top) and np.isfinite(total)):
             continue
-        c = log_partition - entropy if typical else np.float64(top)
+        c = np.float64(top)
+        if typical:  # log-partition minus entropy, that is the mean logit
+            c += _mean_below(z, top, weight) / total
         goal = target[row]
         if count:
             for i in range(vocab):
                 weight[i] = np.float32(z[i] > -np.inf)
         else:
-            goal *= exponentials(z, top, np.float32(1.0), weight)
+            goal *= total
         for i in range(vocab):
             bins[i] = np.int16(min(np.abs(np.float64(z[i]) - c) * (_BINS / _SPAN), _BINS - 1.0))
         mass[:] = 0.0
-        for i in range(vocab):
+        spare[:] = 0.0
+        half = vocab // 2
+        for i in range(half):  # two tallies: adding to the same bin twice in a row would wait for itself
             mass[bins[i]] += weight[i]
+            spare[bins[half + i]] += weight[half + i]
+        if vocab % 2:
+            mass[bins[vocab - 1]] += weight[vocab - 1]
+        mass += spare
         b, below = 0, 0.0
         while b < _BINS - 1 and below + mass[b] < goal:
             below += mass[b]
@@ -105,6 +114,20 @@ def _band_rows(logits, typical, target, count, ends):
         low, high = np.float32(c - radius), np.float32(c + radius)
         ends[0, row] = np.nextafter(low, np.float32(np.inf)) if c - np.float64(low) > radius else low
         ends[1, row] = np.nextafter(high, np.float32(-np.inf)) if np.float64(high) - c > radius else high
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "contract"})
+@no_type_check
+def _mean_below(z, top, weight):
+    """Sum of weight * (z - top), in float32 by blocks; where the weight is rounding (z = -inf) nothing is added."""
+    total = np.float64(0)
+    for start in range(0, z.size, 1024):
+        values, weights = z[start : start + 1024], weight[start : start + 1024]
+        part = np.float32(0)
+        for j in range(values.size):
+            part += weights[j] * max(values[j] - top, np.float32(-87.0))
+        total += part
+    return total
 
 
 @njit(cache=True, nogil=True)
