@@ -12,6 +12,7 @@ Batches and left padding need no care, padding never reaches the logits. Each pr
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 import torch
@@ -26,7 +27,7 @@ from hartley.decoding.mirostat import Mirostat, Surprise
 from hartley.decoding.top_h import Rule, top_h_threshold
 
 
-class BandProcessor(LogitsProcessor):
+class BandProcessor(LogitsProcessor, ABC):
     """Filters logits to a band; subclasses say which, in `band`."""
 
     supports_continuous_batching = True
@@ -34,8 +35,9 @@ class BandProcessor(LogitsProcessor):
     def __init__(self, *, filter_value: float = -torch.inf, inplace: bool = False) -> None:
         self.filter_value, self.inplace = filter_value, inplace
 
+    @abstractmethod
     def band(self, logits: Tensor) -> Band:
-        raise NotImplementedError("a subclass defines the band")
+        """What is kept of each row."""
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         return apply_band(scores, self.band(scores), filter_value=self.filter_value, inplace=self.inplace)
