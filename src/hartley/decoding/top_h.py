@@ -24,7 +24,7 @@ from numba import njit
 from torch import Tensor
 
 from hartley.checks import require, require_between
-from hartley.decoding.bands import Band, check_logits
+from hartley.decoding.bands import ALL, Band, check_logits
 from hartley.measures import row_statistics
 from hartley.measures._moments import block_maxima, over_rows, row_maximum, row_moments
 
@@ -129,10 +129,12 @@ def _top_h_rows(logits, alpha, by_entropy, limit, low, ties):
                 break
             wanted *= 4  # the scan ran past what was collected
         low[row] = ordered[kept - 1]
-        tied = 0
-        for j in range(kept):
-            tied += ordered[j] == low[row]
-        ties[row] = tied
+        tied = equal = 0
+        for j in range(n):
+            if ordered[j] == low[row]:
+                equal += 1
+                tied += j < kept
+        ties[row] = ALL if tied == equal else tied  # no limit to apply where every tie is kept
 
 
 @njit(cache=True, nogil=True)
