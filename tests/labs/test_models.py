@@ -42,7 +42,7 @@ def test_batched_generation_equals_single_rows() -> None:
     for row, prompt in enumerate(PROMPTS[:3]):
         ids = tokenizer(prompt, return_tensors="pt").input_ids
         alone = generation.generate_tokens(network, ids, greedy, 6, seed=0)
-        assert torch.equal(together.ids[row], alone.ids[0])
+        assert torch.equal(together[row], alone[0])
 
 
 def test_metrics_of_known_texts() -> None:

@@ -67,7 +67,7 @@ def generate(
         for name, processors in built.items():
             status.update(f"generating with {name}")
             results[name] = generate_tokens(network, ids, processors, tokens, seed=seed, stop=tokenizer.eos_token_id)
-    texts = {n: tokenizer.decode(r.ids[0], skip_special_tokens=True) for n, r in results.items()}
+    texts = {n: tokenizer.decode(r[0], skip_special_tokens=True) for n, r in results.items()}
     if len(results) == 1 and not compare:
         console.print(prompt + texts[names[0]], markup=False, highlight=False)
         return
@@ -76,7 +76,7 @@ def generate(
     for column in ("sampler", "tokens", "log p/token", "perplexity", "entropy", "rep-4", "distinct-2"):
         table.add_column(column, justify="left" if column == "sampler" else "right")
     for name, result in results.items():
-        m = text_metrics(network, ids, result.ids, stop=tokenizer.eos_token_id)
+        m = text_metrics(network, ids, result, stop=tokenizer.eos_token_id)
         table.add_row(
             name,
             f"{m.length:.0f}",

@@ -82,6 +82,6 @@ def _flips(model: str, seed: int, calls: int, flips: int) -> Integer[np.ndarray,
         return kept
 
     ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False).input_ids.expand(calls, -1)
-    made = generate_tokens(network, ids, [only_sides], flips - 2, seed=seed).ids
+    made = generate_tokens(network, ids, [only_sides], flips - 2, seed=seed)
     begin = np.broadcast_to(np.array([1, 0]), (calls, 2))
     return np.concatenate([begin, (made == heads).numpy().astype(np.int64)], axis=1)

@@ -62,7 +62,7 @@ class DecodingLab(Lab):
         network, tokenizer = language_model(self.model)
         batch = tokenizer(list(PROMPTS[:prompts]), return_tensors="pt", padding=True)
         made = generate_tokens(network, batch.input_ids, build(), tokens, seed=seed, mask=batch.attention_mask)
-        return text_metrics(network, batch.input_ids, made.ids, mask=batch.attention_mask)
+        return text_metrics(network, batch.input_ids, made, mask=batch.attention_mask)
 
     def addition(self) -> tuple[Tensor, Tensor]:
         """One-digit sums after six worked ones: logits (prompts, vocab) at the answer, and the answers' tokens.

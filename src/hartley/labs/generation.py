@@ -101,13 +101,6 @@ def _number(text: str) -> int | float | str | tuple[float, ...]:
     return numbers[0] if len(numbers) == 1 else tuple(numbers)
 
 
-@dataclass(frozen=True)
-class Generated:
-    """Tokens of a batch, (batch, time), padded with the stop token after it; and the seconds that sampling took."""
-
-    ids: Tensor
-
-
 @torch.inference_mode()
 def generate_tokens(
     model: Any,
@@ -118,7 +111,7 @@ def generate_tokens(
     seed: int,
     mask: Tensor | None = None,
     stop: int | None = None,
-) -> Generated:
+) -> Tensor:
     """Sample continuations with a key-value cache.
 
     Parameters
@@ -126,6 +119,10 @@ def generate_tokens(
     prompts : (batch, time) token ids, left-padded where `mask` is 0.
     processors : as in `model.generate`; they see the ids so far and float32 logits.
     stop : token that ends a sequence; None never ends one.
+
+    Returns
+    -------
+    The new tokens, (batch, time), padded with the stop token after it.
     """
     generator = torch.Generator(prompts.device).manual_seed(seed)
     ids, mask = prompts, torch.ones_like(prompts) if mask is None else mask
@@ -153,7 +150,7 @@ def generate_tokens(
         positions = positions[:, -1:] + 1
         if finished.all():
             break
-    return Generated(ids[:, prompts.shape[1] :])
+    return ids[:, prompts.shape[1] :]
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def _sampled(model: str, text: str | None, seed: int, size: tuple[int, int], sam
     warpers: list[Processor] = [TopPLogitsWarper(0.96)] if sampler == "top-p" else []
     network, _ = language_model(model)
     made = generate_tokens(network, prompts, warpers, size[1], seed=seed)
-    return _statistics(model, prompts, made.ids)
+    return _statistics(model, prompts, made)
 
 
 @torch.inference_mode()
