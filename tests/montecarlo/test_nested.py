@@ -9,7 +9,7 @@ import pytest
 from scipy.special import erf
 
 from hartley.labs.cosmology import LOGZ_LCDM, grid_evidence
-from hartley.montecarlo import nested
+from hartley.montecarlo import nested, surrogate
 
 SIGMA = 0.08
 TRUTH = 2 * np.log(erf(0.5 / SIGMA / np.sqrt(2)))
@@ -100,7 +100,7 @@ def test_a_regressor_that_cannot_be_fitted_is_told_once() -> None:
 
 
 def test_failed_audits_drop_the_surrogate() -> None:
-    likelihood = nested.SurrogateLikelihood(peak, np.random.default_rng(0), Oracle(), audit=0.5)
+    likelihood = surrogate.SurrogateLikelihood(peak, np.random.default_rng(0), Oracle(), audit=0.5)
     for theta in np.random.default_rng(1).random((200, 2)):
         likelihood(theta)
     likelihood.threshold = float(np.median(likelihood.values))
@@ -113,13 +113,99 @@ def test_failed_audits_drop_the_surrogate() -> None:
     assert likelihood.wrong > 5
 
 
-@pytest.mark.slow
 def test_the_genetic_search_prefers_a_network_that_learns() -> None:
     rng = np.random.default_rng(0)
-    theta = rng.random((150, 2))
-    model = nested.tune_architecture(theta, np.array([peak(t) for t in theta]), rng, population=3, generations=1)
+    theta = rng.random((60, 2))
+    model = surrogate.tune_architecture(theta, np.array([peak(t) for t in theta]), rng, population=2, generations=1)
     assert hasattr(model, "fit")
     assert model.hidden_layer_sizes[0] in (8, 16, 32, 64)
+
+
+def test_the_search_chooses_the_network_of_the_run(monkeypatch) -> None:
+    found = []
+    search = surrogate.tune_architecture
+    monkeypatch.setattr(
+        surrogate, "tune_architecture", lambda *a, **k: (found.append(search(*a, generations=1, **k)), found[-1])[1]
+    )
+    likelihood = surrogate.SurrogateLikelihood(peak, np.random.default_rng(0), search=2)
+    for theta in np.random.default_rng(1).random((80, 2)):
+        likelihood(theta)
+    for _ in range(2):
+        likelihood.train()
+    assert found == [likelihood.regressor]  # searched once, and fitted twice
+    assert likelihood.n_trainings == 2
+    assert likelihood.rmse < np.std(likelihood.values)
+
+
+def test_any_regressor_of_scikit_learn_or_torch_will_do() -> None:
+    import torch
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import PolynomialFeatures
+    from sklearn.tree import DecisionTreeRegressor
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1))
+    points = np.random.default_rng(1).random((300, 2))
+
+    def trained(regressor: object) -> surrogate.SurrogateLikelihood:
+        likelihood = surrogate.SurrogateLikelihood(peak, np.random.default_rng(0), regressor)
+        for theta in points:
+            likelihood(theta)
+        likelihood.threshold = float(np.median(likelihood.values))
+        likelihood.train()
+        return likelihood
+
+    from sklearn.linear_model import LinearRegression
+
+    quadratic = make_pipeline(PolynomialFeatures(2), LinearRegression())
+    for good in (GaussianProcessRegressor(alpha=1e-6), quadratic, module):
+        likelihood = trained(good)
+        assert likelihood.active
+        assert likelihood._predict(np.array([0.5, 0.45])) == pytest.approx(peak(np.array([0.5, 0.45])), abs=0.5)
+    poor = trained(DecisionTreeRegressor(max_depth=2, random_state=0))
+    assert not poor.active  # it can be fitted, and the held-out error keeps the gate closed
+
+
+def test_an_interrupted_run_asks_only_for_what_is_missing(tmp_path) -> None:
+    file, whole, asked = tmp_path / "run.jsonl", run(), []
+
+    def stops(theta: np.ndarray) -> float:
+        asked.append(theta)
+        if len(asked) == 400:
+            raise KeyboardInterrupt
+        return peak(theta)
+
+    def again(loglike, seed: int = 0) -> nested.NestedResult:
+        return nested.nested_sample(
+            loglike,
+            lambda u: u,
+            2,
+            np.random.default_rng(seed),
+            n_live=80,
+            dlogz=0.1,
+            regressor=Oracle(),
+            checkpoint=file,
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        again(stops)
+    with file.open("a") as torn:
+        torn.write("[[0.5, 0.")  # killed while it wrote
+    late: list[np.ndarray] = []
+    resumed = again(lambda theta: (late.append(theta), peak(theta))[1])
+    assert len(late) == whole.n_true - 399 + 1  # the first point proves that the file is of this run
+    assert resumed.logz == whole.logz
+    np.testing.assert_array_equal(resumed.samples, whole.samples)
+    assert resumed.n_true == whole.n_true
+    with pytest.raises(ValueError, match="of the same run"):
+        again(peak, seed=1)
+    with pytest.raises(ValueError, match="of the same run"):
+        again(lambda theta: peak(theta) - 1)
+    file.write_text("a pickle\n")
+    with pytest.raises(ValueError, match="a file that nested_sample wrote"):
+        again(peak)
 
 
 def test_the_grid_evidence_of_the_chronometers() -> None:
@@ -131,3 +217,5 @@ def test_bad_input_is_refused() -> None:
         nested.nested_sample(lambda t: np.inf, lambda u: u, 2, np.random.default_rng(0), n_live=50, regressor=Oracle())
     with pytest.raises(ValueError, match="val_rmse = 0"):
         run(val_rmse=0)
+    with pytest.raises(ValueError, match="search = 4"):
+        run(search=4)  # and a regressor

@@ -18,7 +18,7 @@ from hartley.montecarlo.cross_entropy import (
     stratified,
 )
 from hartley.montecarlo.determinantal import Design, fit_weighted, projection_dpp, sample_design, sample_dpp
-from hartley.montecarlo.nested import NestedResult, SurrogateLikelihood, nested_sample, tune_architecture
+from hartley.montecarlo.nested import NestedResult, nested_sample
 from hartley.montecarlo.path_nucleus import Paths, path_top_p
 from hartley.montecarlo.self_repellent import (
     SelfRepellentWalk,
@@ -40,6 +40,7 @@ from hartley.montecarlo.sensitivity import (
     sample_rows,
 )
 from hartley.montecarlo.spaces import Empirical, Hermite, Laguerre, Legendre, Product, Space, gram
+from hartley.montecarlo.surrogate import SurrogateLikelihood, TorchRegressor, tune_architecture
 
 __all__ = [
     "SCHEMES",
@@ -63,6 +64,7 @@ __all__ = [
     "SobolIndices",
     "Space",
     "SurrogateLikelihood",
+    "TorchRegressor",
     "WalkOrder",
     "asymptotic_variance",
     "base_chain",

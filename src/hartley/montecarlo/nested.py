@@ -17,16 +17,20 @@ decide; its stored runs then move log Z by up to 22 reported errors, which is wh
 
 from __future__ import annotations
 
+import json
+import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from hartley.checks import require, require_between
+from hartley.checks import require
+from hartley.montecarlo.surrogate import SurrogateLikelihood
 
 
 @dataclass(frozen=True)
@@ -58,183 +62,6 @@ class NestedResult:
     dynesty: Any
 
 
-@dataclass
-class SurrogateLikelihood:
-    """A log-likelihood that learns itself; wraps the user's and stands in its place in `dynesty`.
-
-    Attributes
-    ----------
-    loglike : theta (d,) -> log-likelihood; -inf is legal.
-    regressor : anything with scikit-learn's fit and predict; a small neural network by default. Inputs and targets are
-        standardised for it.
-    mode : "screen" or "replace".
-    val_rmse : largest error on held-out points, in nats, with which the regressor is used.
-    update : true evaluations between two fits.
-    audit : share of turned-away (or replaced) proposals that are evaluated all the same.
-    threshold : the present likelihood threshold; the sampling loop keeps it current.
-    """
-
-    loglike: Callable[[ndarray], float]
-    rng: np.random.Generator
-    regressor: Any = None
-    mode: Literal["screen", "replace"] = "screen"
-    val_rmse: float = 0.3
-    update: int = 300
-    audit: float = 0.05
-    threshold: float = -np.inf
-    active: bool = False
-    rmse: float = np.inf
-    n_true: int = 0
-    n_surrogate: int = 0
-    n_trainings: int = 0
-    audited: int = 0
-    wrong: int = 0
-    screened: int = 0
-    failed: bool = False
-    theta: list[ndarray] = field(default_factory=list, repr=False)
-    values: list[float] = field(default_factory=list, repr=False)
-
-    def __post_init__(self) -> None:
-        require(self.mode in ("screen", "replace"), "mode", self.mode, '"screen" or "replace"')
-        require_between("val_rmse", self.val_rmse, 0)
-        require_between("audit", self.audit, 0, 1)
-        if self.regressor is None:
-            self.regressor = network()
-
-    def __call__(self, theta: Float[ndarray, " d"]) -> float:
-        if not self.active:
-            return self._true(theta)
-        guess = self._predict(theta)
-        if self.mode == "replace":
-            self.n_surrogate += 1
-            if self.rng.random() < self.audit:
-                truth = self._true(theta)
-                if max(truth, guess) > self.threshold - 3:  # farther down nothing hangs on it
-                    self.audited += 1
-                    self.wrong += abs(truth - guess) > 0.3 + 2 * self.rmse
-                    self._judge(0.2)
-                return truth
-            return min(guess, max(self.values) + self.rmse)
-        if guess >= self.threshold - 3 * self.rmse:
-            return self._true(theta)
-        self.n_surrogate += 1
-        self.screened += 1
-        if self.rng.random() < self.audit:
-            truth = self._true(theta)
-            self.audited += 1
-            self.wrong += truth > self.threshold
-            self._judge(0.02)
-            return truth
-        return min(guess, self.threshold - 1e-9)
-
-    def train(self) -> None:
-        """Fit on four fifths of the true values around and above the threshold, and open or close the gate."""
-        self._trained_at = self.n_true
-        theta, values = np.array(self.theta), np.array(self.values)
-        live = values[values > self.threshold]
-        reach = float(np.ptp(live)) if len(live) else np.inf
-        near = np.isfinite(values) & (values > self.threshold - max(reach, 3.0))
-        if near.sum() < 50 or self.failed:
-            return
-        theta, values = theta[near][-1000:], values[near][-1000:]
-        self._centre, self._scale = theta.mean(axis=0), theta.std(axis=0) + 1e-300
-        self._middle, self._spread = float(values.mean()), float(values.std()) + 1e-300
-        order = self.rng.permutation(len(theta))
-        held, rest = order[: len(order) // 5], order[len(order) // 5 :]
-        x, y = (theta - self._centre) / self._scale, (values - self._middle) / self._spread
-        self.n_trainings += 1
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of networks that have not converged: the held-out error judges them
-                self.regressor.fit(x[rest], y[rest])
-            errors = (self.regressor.predict(x[held]) - y[held]) * self._spread
-        except (ValueError, FloatingPointError) as reason:
-            warnings.warn(f"the surrogate cannot be fitted ({reason}); the true likelihood goes on", stacklevel=2)
-            self.active, self.failed = False, True
-            return
-        self.rmse = float(np.sqrt(np.mean(np.square(errors))))
-        self.active = bool(np.isfinite(self.rmse) and self.rmse <= self.val_rmse)
-
-    @property
-    def due(self) -> bool:
-        """Whether enough true values came in since the last fit; twice as many while it is good."""
-        return self.n_true - getattr(self, "_trained_at", 0) >= self.update * (2 if self.active else 1)
-
-    def _predict(self, theta: Float[ndarray, " d"]) -> float:
-        y = self.regressor.predict(((theta - self._centre) / self._scale)[None])
-        return float(np.ravel(y)[0]) * self._spread + self._middle
-
-    def _true(self, theta: Float[ndarray, " d"]) -> float:
-        value = float(self.loglike(theta))
-        require(value < np.inf, "loglike", f"{value} at theta = {np.asarray(theta).tolist()}", "a number or -inf")
-        self.n_true += 1
-        self.theta.append(np.array(theta))
-        self.values.append(value)
-        return value
-
-    def _judge(self, tolerance: float) -> None:
-        if self.audited >= 20 and self.wrong > tolerance * self.audited + 2 * np.sqrt(tolerance * self.audited):
-            self.active, self._trained_at = False, self.n_true
-
-
-def network(hidden: tuple[int, ...] = (32, 32), decay: float = 1e-3, seed: int = 0) -> Any:
-    """The default surrogate: a small network of scikit-learn, trained by L-BFGS, which suits a thousand points."""
-    from sklearn.neural_network import MLPRegressor
-
-    return MLPRegressor(
-        hidden_layer_sizes=hidden, activation="tanh", solver="lbfgs", alpha=decay, max_iter=200, random_state=seed
-    )
-
-
-def tune_architecture(
-    theta: Float[ndarray, "n d"],
-    logl: Float[ndarray, " n"],
-    rng: np.random.Generator,
-    *,
-    population: int = 8,
-    generations: int = 4,
-) -> Any:
-    """Genetic search of the network: layers 1 to 3, neurons 8 to 64, weight decay; by held-out squared error.
-
-    Tournament selection, uniform crossover, one mutation in three, the best survives. Returns the unfitted network.
-    """
-    layers, neurons, decays = [1, 2, 3], [8, 16, 32, 64], [1e-4, 1e-3, 1e-2]
-    choices: tuple[list[Any], ...] = (layers, neurons, decays)
-    x = (theta - theta.mean(axis=0)) / (theta.std(axis=0) + 1e-300)
-    y = (logl - logl.mean()) / (logl.std() + 1e-300)
-    held = rng.permutation(len(x)) < len(x) // 5
-    scores: dict[tuple[int, ...], float] = {}
-
-    def build(genes: tuple[int, ...]) -> Any:
-        return network((neurons[genes[1]],) * layers[genes[0]], decays[genes[2]])
-
-    def loss(genes: tuple[int, ...]) -> float:
-        if genes not in scores:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                model = build(genes).fit(x[~held], y[~held])
-            scores[genes] = float(np.square(model.predict(x[held]) - y[held]).mean())
-        return scores[genes]
-
-    def pick() -> tuple[int, ...]:
-        pair = [pool[i] for i in rng.integers(len(pool), size=2)]
-        return min(pair, key=loss)
-
-    pool: list[tuple[int, ...]] = [tuple(int(rng.integers(len(c))) for c in choices) for _ in range(population)]
-    for _ in range(generations):
-        best = min(pool, key=loss)
-        children = [best]
-        while len(children) < population:
-            mother, father = pick(), pick()
-            child = [m if rng.random() < 0.5 else f for m, f in zip(mother, father, strict=True)]
-            for g, choice in enumerate(choices):
-                if rng.random() < 1 / 3:
-                    child[g] = int(rng.integers(len(choice)))
-            children.append(tuple(child))
-        pool = children
-    return build(min(pool, key=loss))
-
-
 def nested_sample(
     loglike: Callable[[ndarray], float],
     prior_transform: Callable[[ndarray], ndarray],
@@ -250,6 +77,8 @@ def nested_sample(
     val_rmse: float = 0.3,
     update: int | None = None,
     audit: float = 0.05,
+    search: int = 0,
+    checkpoint: str | Path | None = None,
     **dynesty_settings: Any,
 ) -> NestedResult:
     """Evidence and posterior of an expensive likelihood by `dynesty`, with fewer true calls.
@@ -261,12 +90,15 @@ def nested_sample(
     start_dlogz : remaining evidence, in nats, below which the surrogate is trained; too early its targets span
         thousands of nats.
     update : true evaluations between fits, default n_live.
-    progress : dynesty's progress line.
+    progress : print iterations, true calls and remaining evidence.
+    checkpoint : a file to which every true evaluation is added. A run that was interrupted goes on from its last
+        evaluation, if called again with the same arguments and a generator of the same seed: the engine asks for the
+        same points, and only new ones are evaluated. Fits are repeated.
     dynesty_settings : for `dynesty.NestedSampler`, such as bound or sample. Uniform sampling is the default here.
 
     Raises
     ------
-    ValueError : bad settings, a likelihood of +inf or NaN.
+    ValueError : bad settings, a likelihood of +inf or NaN, a checkpoint of another run.
 
     When not to use: calls shorter than about a millisecond, which is what a prediction and the fits cost; posteriors in
     more than five dimensions, where the gate stays closed and this is dynesty.
@@ -274,7 +106,14 @@ def nested_sample(
     import dynesty
 
     likelihood = SurrogateLikelihood(
-        loglike, rng, regressor, surrogate or "screen", val_rmse, update if update is not None else n_live, audit
+        loglike if checkpoint is None else _recorded(loglike, Path(checkpoint)),
+        rng,
+        regressor,
+        surrogate or "screen",
+        val_rmse,
+        update if update is not None else n_live,
+        audit,
+        search,
     )
     settings = {"bound": "multi", "sample": "unif"} | dynesty_settings
     sampler = dynesty.NestedSampler(likelihood, prior_transform, ndim, nlive=n_live, rstate=rng, **settings)
@@ -316,3 +155,40 @@ def nested_sample(
         bool(valid),
         results,
     )
+
+
+def _recorded(loglike: Callable[[ndarray], float], path: Path) -> Callable[[ndarray], float]:
+    """The same function; values found in the file are not evaluated again, new ones are added, one JSON line each."""
+    known: dict[bytes, float] = {}
+    if path.exists():
+        data = path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):  # a line that was cut off
+            os.truncate(path, whole)
+        try:
+            for line in data[:whole].splitlines():
+                theta, value = json.loads(line)
+                known[np.array(theta, dtype=float).tobytes()] = float(value)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"checkpoint = {str(path)!r}: expected a file that nested_sample wrote") from error
+    unproved = bool(known)
+
+    def evaluate(theta: ndarray) -> float:
+        nonlocal unproved
+        key = np.asarray(theta, dtype=float).tobytes()
+        if unproved:  # one call shows whether points and likelihood are those of the file
+            same = key in known and bool(np.isclose(known[key], float(loglike(theta)), rtol=1e-9))
+            require(
+                same, "checkpoint", str(path), "a file of the same run: its points or values differ from this run's"
+            )
+            unproved = False
+        if key not in known:
+            value = float(loglike(theta))
+            if not value < np.inf:
+                return value
+            known[key] = value
+            with path.open("a") as file:
+                file.write(json.dumps([np.asarray(theta, dtype=float).tolist(), value]) + "\n")
+        return known[key]
+
+    return evaluate
