@@ -10,6 +10,7 @@ from scipy import optimize
 
 from hartley.labs.integrals import BEAM_FIRST_ORDER, beam, beam_indices_from, sobol_pairs
 from hartley.montecarlo import adaptive_importance as ai
+from hartley.montecarlo import proposals
 
 
 def log_normal(x: np.ndarray) -> np.ndarray:
@@ -31,7 +32,7 @@ def run(phi=tilts, d: int = 3, n: int = 2000, seed: int = 0, **settings) -> ai.M
 def test_exact_components_leave_no_variance() -> None:
     shifts, a = np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([0.3, 0.7])
     truth = np.exp(np.square(shifts).sum(axis=1) / 2)
-    parts = [ai.Gaussian(s, np.eye(2)) for s in shifts]
+    parts = [proposals.Gaussian(s, np.eye(2)) for s in shifts]
     x = np.concatenate([p.sample(50, np.random.default_rng(i)) for i, p in enumerate(parts)])
     g = np.column_stack([np.exp(p.logpdf(x)) for p in parts])
     v = np.exp(x @ shifts.T) * np.exp(log_normal(x))[:, None] / (g @ a)[:, None]
@@ -47,7 +48,7 @@ def test_mixture_weights_agree_with_a_convex_solver(seed: int) -> None:
     def objective(a: np.ndarray) -> float:
         return float(np.mean(numerator / (g @ a)))
 
-    a = ai.mixture_weights(numerator, g, iterations=5000, tol=1e-13)
+    a = proposals.mixture_weights(numerator, g, iterations=5000, tol=1e-13)
     solved = optimize.minimize(
         objective,
         np.full(3, 1 / 3),
@@ -154,6 +155,58 @@ def test_sobol_indices_of_a_linear_model_and_of_the_beam() -> None:
 def test_a_quantity_that_no_point_carries_is_told() -> None:
     with pytest.warns(UserWarning, match="proposal misses"):
         run(lambda x: (x[:, 0] > 3.2) * 1.0, n=400)
+
+
+def test_learning_goes_on_while_a_fit_rests_on_few_points() -> None:
+    def steep(x: np.ndarray) -> np.ndarray:
+        return np.exp(2 * x[:, :4])
+
+    def worst(least: float) -> list[tuple[float, int]]:
+        runs = [run(steep, d=5, n=4000, seed=s, least=least) for s in (2, 37, 47)]
+        return [(r.effective, r.n_adapt) for r in runs]
+
+    with pytest.warns(UserWarning, match="standard errors are too small"):
+        released = worst(0)
+    guarded = worst(20)
+    # The released rule takes the large variance behind a fit to a handful of points for the end of learning.
+    assert all(effective < 30 and adapt == 800 for effective, adapt in released)
+    assert all(effective > 60 and adapt > 1200 for effective, adapt in guarded)
+
+
+def test_two_gaussians_are_the_likeliest_of_their_kind() -> None:
+    from sklearn.mixture import GaussianMixture
+
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal([-2, 0], [0.5, 1], (300, 2)), rng.normal([2, 1], [1, 0.5], (700, 2))])
+    weights = rng.integers(1, 4, len(x))
+    peer = GaussianMixture(2, tol=1e-9, max_iter=500, random_state=0).fit(np.repeat(x, weights, axis=0))
+    found = proposals.fit_component(x, np.log(weights), "two-gaussians")
+    ours, theirs = weights @ found.logpdf(x), weights @ peer.score_samples(x)
+    assert ours == pytest.approx(theirs, abs=1e-3 * weights.sum())
+    drawn = found.sample(20_000, rng)
+    np.testing.assert_allclose(drawn.mean(axis=0), np.average(x, axis=0, weights=weights), atol=0.05)
+    single = proposals.fit_component(x[:3], np.zeros(3), "two-gaussians")
+    assert isinstance(single, proposals.Gaussian)  # three points are not enough for two
+
+
+def test_two_bumps_need_two_gaussians() -> None:
+    def bumps(x: np.ndarray) -> np.ndarray:
+        return 2 * np.cosh(2 * x[:, 0])
+
+    pair = run(bumps, d=2, n=10_000, family="two-gaussians")
+    one = run(bumps, d=2, n=10_000)
+    truth = 2 * np.exp(2)
+    assert abs(pair.estimate[0] - truth) < 5 * pair.stderr[0]
+    assert pair.stderr[0] < 0.2 * one.stderr[0]
+    assert pair.effective > 1000
+
+
+def test_a_density_that_is_not_that_of_the_sample_is_told(recwarn) -> None:
+    run(n=4000)
+    assert not [w for w in recwarn if "input law's mass" in str(w.message)]
+    for wrong in (lambda x: log_normal(x) + np.log(50), lambda x: log_normal(x) - np.log(50)):
+        with pytest.warns(UserWarning, match="logpdf is not normalised"):
+            ai.multi_expectation(tilts, wrong, draw(3), n_max=4000, rng=np.random.default_rng(0))
 
 
 def test_bad_input_is_refused() -> None:

@@ -25,38 +25,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
-from scipy import linalg
 from scipy.special import logsumexp
 
 from hartley.checks import require, require_between
 from hartley.importance import effective_sample_size
-
-Family = Literal["gaussian", "diagonal"]
-
-
-@dataclass(frozen=True)
-class Gaussian:
-    """One proposal component: mean and lower Cholesky factor of the covariance."""
-
-    mean: Float[ndarray, " d"]
-    factor: Float[ndarray, "d d"]
-
-    def logpdf(self, x: Float[ndarray, "n d"]) -> Float[ndarray, " n"]:
-        z = linalg.solve_triangular(self.factor, (x - self.mean).T, lower=True, check_finite=False)
-        constant = np.log(np.diag(self.factor)).sum() + len(self.mean) / 2 * np.log(2 * np.pi)
-        return np.asarray(-0.5 * np.einsum("dn,dn->n", z, z) - constant)
-
-    def sample(self, n: int, rng: np.random.Generator) -> Float[ndarray, "n d"]:
-        return np.asarray(self.mean + rng.standard_normal((n, len(self.mean))) @ self.factor.T)
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """The proposal: components, their weights, and a share of the input law kept for safety."""
-
-    components: tuple[Gaussian, ...]
-    weights: Float[ndarray, " k"]
-    defensive: float = 0.0
+from hartley.montecarlo.proposals import Family, Mixture, effective, fit_component, mixture_weights
 
 
 @dataclass(frozen=True)
@@ -99,10 +72,14 @@ class ImportanceSampler:
     sample : (n, rng) -> (n, d), from the input law, or from the equal mixture of the several.
     n_max : evaluations in all.
     weights : importance of each quantity's variance; 1 / I_j² makes errors relative. Ones by default.
-    family : of the fitted components, "gaussian" with full or "diagonal" covariance.
+    family : of the fitted components, "gaussian" with full or "diagonal" covariance, or "two-gaussians", an EM fit of a
+        mixture of two to each quantity: for a function with two bumps.
     rounds : the budget is cut into so many batches; at most half of them adapt.
     defensive : share of the input law in the proposal; 0.05 to 0.1 guards against tails that the fits miss.
     keep : on stopping, use the parameters of the "last" batch (as the released code does) or of the "best".
+    least : effective points a dimension that each component must have been fitted to before the stop rule counts. A law
+        fitted to fewer is often too narrow, its next batch then has a large variance, and the rule takes that for the
+        end of learning. 0 is the released code.
     """
 
     def __init__(
@@ -117,18 +94,22 @@ class ImportanceSampler:
         rounds: int = 10,
         defensive: float = 0.0,
         keep: Literal["last", "best"] = "last",
+        least: float = 20.0,
     ) -> None:
         require(rounds >= 2, "rounds", rounds, "at least 2")
         require(n_max >= 4 * rounds, "n_max", n_max, f"at least {4 * rounds}, four points a batch")
         require_between("defensive", defensive, 0, 1, closed="left")
+        require_between("least", least, 0, closed="left")
         self.logpdf, self.sample, self.n_max, self.rng = logpdf, sample, n_max, rng
         self.user_weights, self.family, self.defensive, self.keep = weights, family, defensive, keep
+        self.least = least
         self.batch = n_max // 2 // (rounds // 2)
         self.evaluated = 0
         self.history: list[float] = []
         self.points: list[ndarray] = []
         self._phi: list[ndarray] = []
         self._mixtures: list[Mixture | None] = []  # the law of each batch; None is the input law
+        self._mass = 1.0, 0.0
         self._asked: ndarray | None = None
         self._final = False
         self._states: list[tuple[Float[ndarray, " k"], Mixture | None, Float[ndarray, " k"]]] = []
@@ -174,14 +155,21 @@ class ImportanceSampler:
         estimate = self._join(terms.mean(axis=0) + control)
         stderr = self._join(terms, signed=True).std(axis=0, ddof=1) / np.sqrt(len(terms))
         with np.errstate(divide="ignore"):
-            logs = np.log(v).T
+            logs = np.log(np.abs(self._join(v))).T
         alive = np.isfinite(logs.max(axis=1))
         shares = torch.from_numpy(logs[alive]) if alive.any() else torch.zeros((1, 1), dtype=torch.float64)
-        effective = float(effective_sample_size(shares).min())
-        if effective < 2 * self.points[-1].shape[1]:
+        size = float(effective_sample_size(shares).min())
+        if size < max(30, 2 * self.points[-1].shape[1]):
             warnings.warn(
-                f"only {effective:.1f} of {len(terms)} final points carry a quantity: the proposal misses a part of "
-                "the target. Take more points, or defensive = 0.1.",
+                f"only {size:.1f} of {len(terms)} final points carry a quantity: the proposal misses a part of "
+                "the target, and the standard errors are too small. Take more points, or defensive = 0.1.",
+                stacklevel=2,
+            )
+        mass, error = self._mass
+        if abs(mass - 1) > 6 * error + 1e-9:
+            warnings.warn(
+                f"the input law's mass is {mass:.3g} +- {error:.2g} by importance weights: logpdf is not normalised, "
+                "or not the density that sample draws from",
                 stacklevel=2,
             )
         return MultiExpectation(
@@ -191,7 +179,7 @@ class ImportanceSampler:
             len(terms),
             mixture if mixture is not None else Mixture((), np.empty(0), 1.0),
             control,
-            effective,
+            size,
             float(1 / effective_sample_size(shares, order=np.inf).min()),
             tuple(self.history),
         )
@@ -281,7 +269,8 @@ class ImportanceSampler:
         if len(self._states) > 1:
             before, after = self.history[-2], self.history[-1]
             left = self.n_max - self.evaluated
-            self._final = before / (left + len(x)) <= after / left
+            fitted = self._support >= self.least * x.shape[1]
+            self._final = fitted and before / (left + len(x)) <= after / left
         self._final |= self.evaluated + self.batch > self.n_max // 2 + self.batch // 2
         self._mixtures.append(self._chosen[1] if self._final else self._fit(b))
 
@@ -305,7 +294,14 @@ class ImportanceSampler:
         log_h = logsumexp(logs, axis=0)
         with np.errstate(divide="ignore"):
             log_w = log_f - log_h[:, None] + np.log(np.maximum(values, 0.0))
-        components = tuple(self._moments(x, log_w[:, k], log_f[:, k] - log_h) for k in range(log_w.shape[1]))
+        weight = np.exp(self._log_g(x, None, f) - log_h)  # of the input law: bounded, as h has a share of it; mean 1
+        self._mass = float(weight.mean()), float(weight.std() / np.sqrt(len(x)))
+        self._support = min(effective(log_w[:, k]) for k in range(log_w.shape[1]))
+        components = tuple(
+            # While no point carries a quantity, its component is the input law's.
+            fit_component(x, log_w[:, k] if log_w[:, k].max() > -np.inf else log_f[:, k] - log_h, self.family)
+            for k in range(log_w.shape[1])
+        )
         log_k = np.column_stack([c.logpdf(x) for c in components])
         b = self._b0 if len(self._states) == 1 else b
         # Logs all the way: a point far from every component has a tiny g and a huge ratio.
@@ -321,51 +317,6 @@ class ImportanceSampler:
         start = np.sqrt(self._w) * self._b0
         return Mixture(components, mixture_weights(numerator, g, start), self.defensive)
 
-    def _moments(self, x: ndarray, log_w: ndarray, fallback: ndarray) -> Gaussian:
-        weights = log_w if np.isfinite(log_w.max()) else fallback  # no point carries it yet: the input law's moments
-        p = np.exp(weights - logsumexp(weights))
-        mean = p @ x
-        centred = x - mean
-        covariance = (centred * p[:, None]).T @ centred
-        if self.family == "diagonal":
-            covariance = np.diag(np.diag(covariance))
-        jitter = 1e-6
-        while True:
-            try:
-                return Gaussian(mean, np.linalg.cholesky(covariance + jitter * np.eye(x.shape[1])))
-            except np.linalg.LinAlgError:
-                jitter *= 10
-
-
-def mixture_weights(
-    numerator: Float[ndarray, " n"],
-    g: Float[ndarray, "n k"],
-    start: Float[ndarray, " k"] | None = None,
-    *,
-    iterations: int = 200,
-    tol: float = 1e-6,
-) -> Float[ndarray, " k"]:
-    """Weights on the simplex that minimise mean(numerator / (g a)), by the fixed point a_k <- a_k sqrt(T_k) / norm.
-
-    T_k = mean(numerator g_k / (g a)²), minus the gradient. The objective is convex and falls at every step; the
-    end is where it falls by less than `tol` of itself. Weights stay above 1e-11 so that their logarithms are finite.
-    """
-    k = g.shape[1]
-    a = np.full(k, 1.0) if start is None or start.sum() <= 0 else np.maximum(start, 1e-6 * start.max())
-    a, before = a / a.sum(), np.inf
-    for _ in range(iterations):
-        mix = np.maximum(g @ a, 1e-300)
-        ratio = numerator / mix
-        if before - ratio.sum() <= tol * ratio.sum():
-            break
-        before = ratio.sum()
-        t = np.sqrt(np.maximum((ratio / mix) @ g, 0.0))
-        if not t.any():
-            break
-        a = np.maximum(a * t, 1e-11 * (a * t).max())
-        a /= a.sum()
-    return np.asarray(a)
-
 
 def multi_expectation(
     phi: Callable[[ndarray], ndarray],
@@ -379,6 +330,7 @@ def multi_expectation(
     rounds: int = 10,
     defensive: float = 0.0,
     keep: Literal["last", "best"] = "last",
+    least: float = 20.0,
     progress: bool = False,
     checkpoint: str | Path | None = None,
 ) -> MultiExpectation:
@@ -408,6 +360,7 @@ def multi_expectation(
         rounds=rounds,
         defensive=defensive,
         keep=keep,
+        least=least,
     )
     path = None if checkpoint is None else Path(checkpoint)
     saved: dict[str, ndarray] = {}

@@ -177,7 +177,7 @@ class TorchRegressor:
         weights = list(self.module.parameters())
         target = torch.as_tensor(y).to(weights[0])
         rows = torch.as_tensor(x).to(weights[0])
-        optimiser = torch.optim.LBFGS(weights, max_iter=self.iterations, line_search_fn="strong_wolfe")
+        optimiser: Any = torch.optim.LBFGS(weights, max_iter=self.iterations, line_search_fn="strong_wolfe")
 
         def loss() -> torch.Tensor:
             optimiser.zero_grad()
