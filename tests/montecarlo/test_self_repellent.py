@@ -69,6 +69,43 @@ def test_the_compiled_walk_is_the_plain_one(alpha: float, gamma: float) -> None:
     np.testing.assert_array_equal(got, nodes)
 
 
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6), alpha=st.floats(0, 30))
+def test_the_history_target_is_stationary(seed: int, alpha: float) -> None:
+    walk = sr.SelfRepellentWalk.on(karate(), "srw", alpha=alpha, history_target=True)
+    x = np.random.default_rng(seed).dirichlet(np.ones(34)) + 1e-3
+    kernel = walk.kernel(x)
+    pi = walk.target * (x / walk.target) ** -alpha
+    pi /= pi.sum()
+    np.testing.assert_allclose(pi @ kernel, pi, rtol=1e-9)
+    assert kernel.min() >= -1e-15
+    np.testing.assert_allclose(walk.kernel(walk.target), walk.chain.toarray(), atol=1e-12)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.7])
+def test_the_compiled_history_target_is_the_plain_one(gamma: float) -> None:
+    walk = sr.SelfRepellentWalk.on(karate(), alpha=3.0, gamma=gamma, history_target=True)
+    got = walk.sample(600, np.random.default_rng(3), start=5)
+    rng, node, x, nodes, base = np.random.default_rng(3), 5, np.full(34, 1 / 34), [], walk.chain.toarray()
+    for k in range(600):
+        point, accept = rng.random(2)
+        new = int(np.searchsorted(np.cumsum(base[node]), point, side="right"))
+        if accept < (walk.target[new] / x[new] * x[node] / walk.target[node]) ** 3:
+            node = new
+        nodes.append(node)
+        x += (k + 2) ** -gamma * (np.eye(34)[node] - x)
+    np.testing.assert_array_equal(got, nodes)
+
+
+def test_the_history_target_meets_its_theorem() -> None:
+    walk = sr.SelfRepellentWalk.on(karate(), alpha=5.0, history_target=True)
+    f = np.random.default_rng(0).standard_normal(34)
+    theory = sr.asymptotic_variance(walk.chain, walk.target, f, 5.0, history_target=True)
+    assert theory == pytest.approx(4.79463 / 11, rel=1e-4)
+    errors = walk.estimate(f, 10_000, np.random.default_rng(1), chains=300) - f.mean()
+    assert 0.7 < 10_000 * np.mean(errors**2) / theory < 1.35  # a mean square over 300 chains has sd 8%
+
+
 @pytest.mark.parametrize(("alpha", "gamma"), [(0.0, 1.0), (1.0, 1.0), (10.0, 1.0), (20.0, 0.6), (200.0, 0.8)])
 def test_visits_converge_and_nothing_overflows(alpha: float, gamma: float) -> None:
     walk = sr.SelfRepellentWalk.on(karate(), alpha=alpha, gamma=gamma)

@@ -7,7 +7,8 @@ alpha, the smaller the asymptotic variance of averages over the visited nodes.
     x <- x + gamma_n (e_X - x),  gamma_n = (n + 1)^(-gamma)          gamma = 1 counts visits
 
 Source: Doshi, Hu and Eun (2023), arXiv 2305.05097, for the walk; Hu, Doshi and Eun (2024), arXiv 2401.09665, for the
-optimisation. The walk keeps log x and one linear weight a node, so that no alpha overflows.
+optimisation. The walk keeps log x and one linear weight a node, so that no alpha overflows. `history_target=True` is
+the variant of Hu, Ma and Eun (2025), arXiv 2505.18300.
 """
 
 from __future__ import annotations
@@ -80,6 +81,10 @@ class SelfRepellentWalk:
     alpha : repellence, >= 0.
     gamma : how fast the past is forgotten, in (0.5, 1]; 1 weighs all visits alike.
     fake : visits that every node has before the start, in shares of one visit: x_0 = 1 / nodes each.
+    history_target : put the memory into the target of a Metropolis-Hastings step instead of into the kernel: propose j
+        by the base chain, move with probability min(1, r_j / r_i), r = (x / mu)^(-alpha). It reads no neighbourhood, so
+        that a step costs the same at every degree, and repels less: the variance falls by 2 alpha + 1 for every
+        eigenvalue.
 
     When not to use: any node can be drawn directly (then draw independently); the base chain is not reversible.
     """
@@ -89,6 +94,7 @@ class SelfRepellentWalk:
     alpha: float = 5.0
     gamma: float = 1.0
     fake: float = 1.0
+    history_target: bool = False
 
     def __post_init__(self) -> None:
         require_between("alpha", self.alpha, 0, closed="left")
@@ -101,21 +107,32 @@ class SelfRepellentWalk:
         )
 
     @classmethod
-    def on(cls, graph: Any, base: Base = "mhrw", *, alpha: float = 5.0, gamma: float = 1.0) -> SelfRepellentWalk:
+    def on(
+        cls, graph: Any, base: Base = "mhrw", *, alpha: float = 5.0, gamma: float = 1.0, history_target: bool = False
+    ) -> SelfRepellentWalk:
         """The walk on a graph, see `base_chain`."""
         chain, target = base_chain(graph, base)
-        return cls(chain, target, alpha, gamma)
+        return cls(chain, target, alpha, gamma, history_target=history_target)
 
     @cached_property
     def _arrays(self) -> tuple[ndarray, ndarray, ndarray, ndarray]:
+        """Unsigned indices, so that compiled code need not look for negative ones."""
         chain = sparse.csr_array(self.chain)
-        start, neighbour = chain.indptr.astype(np.int64), chain.indices.astype(np.int64)
-        return start, neighbour, chain.data.astype(float), np.log(self.target)
+        probability = chain.data.astype(float)
+        if self.history_target:  # proposals by inverse CDF, row by row
+            total = np.concatenate([[0.0], np.cumsum(probability)])
+            probability = total[1:] - np.repeat(total[chain.indptr[:-1]], np.diff(chain.indptr))
+        return chain.indptr.astype(np.uint64), chain.indices.astype(np.uint32), probability, np.log(self.target)
 
     def kernel(self, x: Float[ndarray, " nodes"]) -> Float[ndarray, "nodes nodes"]:
         """The transition matrix K[x] for a given share of visits; dense, for small graphs and checks."""
         dense = self.chain.toarray()
-        weights = dense * np.exp(-self.alpha * (np.log(x) - np.log(self.target)))
+        log_r = -self.alpha * (np.log(x) - np.log(self.target))
+        if self.history_target:
+            moves = dense * np.exp(np.minimum(0.0, log_r - log_r[:, None]))
+            np.fill_diagonal(moves, 0.0)
+            return np.asarray(moves + np.diag(1 - moves.sum(axis=1)))
+        weights = dense * np.exp(log_r - log_r.max())
         return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
     def sample(
@@ -132,10 +149,11 @@ class SelfRepellentWalk:
         require(n >= 1, "n", n, "at least one step")
         count, nodes = chains or 1, len(self.target)
         require(start is None or 0 <= start < nodes, "start", start, f"a node in 0 .. {nodes - 1}")
-        starts = rng.integers(nodes, size=count) if start is None else np.full(count, start)
+        starts = (rng.integers(nodes, size=count) if start is None else np.full(count, start)).astype(np.uint32)
         visited = np.empty((count, n), dtype=np.int64)
+        steps = _targeted_walk if self.history_target else _walk
         for c in range(count):
-            _walk(*self._arrays, self.alpha, self.gamma, self.fake / nodes, starts[c], visited[c], rng)
+            steps(*self._arrays, self.alpha, self.gamma, self.fake / nodes, starts[c], visited[c], rng)
         return visited if chains else visited[0]
 
     def estimate(
@@ -146,16 +164,23 @@ class SelfRepellentWalk:
 
 
 def asymptotic_variance(
-    chain: Any, target: Float[ndarray, " nodes"], f: Float[ndarray, " nodes"], alpha: float, *, gamma: float = 1.0
+    chain: Any,
+    target: Float[ndarray, " nodes"],
+    f: Float[ndarray, " nodes"],
+    alpha: float,
+    *,
+    gamma: float = 1.0,
+    history_target: bool = False,
 ) -> float:
     """Limit of Var(x_n · f) / gamma_n for the self-repellent walk: n times the variance where gamma = 1.
 
     sum_i <f, v_i>² (1 + l_i) / (1 - l_i) / (2 alpha (1 + l_i) + c) over the eigenpairs of the base chain but the first,
-    with c = 1 for gamma = 1 and 2 below. Cubic in the number of nodes.
+    with c = 1 for gamma = 1 and 2 below; 2 alpha + c under the line for `history_target`. Cubic in the nodes.
     """
     values, vectors = _eigen(chain, target)
     base = np.square(vectors.T @ (np.sqrt(target) * f)) * (1 + values) / (1 - values)
-    return float((base / (2 * alpha * (1 + values) + (1.0 if gamma == 1 else 2.0))).sum())
+    pull = np.ones_like(values) if history_target else 1 + values
+    return float((base / (2 * alpha * pull + (1.0 if gamma == 1 else 2.0))).sum())
 
 
 def sgd_covariance(
@@ -260,12 +285,14 @@ def _walk(start, neighbour, probability, log_mu, alpha, gamma, fake, node, visit
     log_r = -alpha * (log_x - log_mu)
     shift = log_r.max()
     weight = np.exp(log_r - shift)
-    count = np.full(nodes, fake)
+    count = np.zeros(nodes, dtype=np.uint32)
+    log_count = np.log(fake + np.arange(min(len(visited), 10_000) + 1))
     log_scale = 0.0  # of x, so that forgetting costs nothing
     refreshed = 0
     partial = np.empty(np.diff(start).max())
+    one = np.uint64(1)
     for n in range(len(visited)):
-        first, last = start[node], start[node + 1]
+        first, last = start[node], start[node + one]
         total = 0.0
         for e in range(first, last):
             total += probability[e] * weight[neighbour[e]]
@@ -283,17 +310,44 @@ def _walk(start, neighbour, probability, log_mu, alpha, gamma, fake, node, visit
                 for j in range(nodes):
                     weight[j] = np.exp(min(log_r[j] - shift, 600.0))
         point = rng.random() * total
-        e = 0
-        while e < last - first - 1 and partial[e] <= point:
-            e += 1
+        e = np.uint64(0)
+        while e < last - first - one and partial[e] <= point:
+            e += one
         node = neighbour[first + e]
         visited[n] = node
         if gamma == 1.0:
-            count[node] += 1.0
-            log_x[node] = np.log(count[node])
+            count[node] += 1
+            k = count[node]
+            log_x[node] = log_count[k] if k < len(log_count) else np.log(fake + k)
         else:
             rate = (n + 2.0) ** -gamma
             log_scale += np.log1p(-rate)
             log_x[node] = np.logaddexp(log_x[node], np.log(rate) - log_scale)
         log_r[node] = -alpha * (log_x[node] - log_mu[node])
         weight[node] = np.exp(min(log_r[node] - shift, 600.0))
+
+
+@njit(cache=True, nogil=True)
+@no_type_check  # see above
+def _targeted_walk(start, neighbour, cumulative, log_mu, alpha, gamma, fake, node, visited, rng):
+    """Fill `visited` by Metropolis-Hastings towards mu r: two uniforms a step, the second unused where r grows."""
+    log_x = np.full(len(log_mu), np.log(fake))
+    log_r = -alpha * (log_x - log_mu)
+    log_scale = 0.0
+    one = np.uint64(1)
+    for n in range(len(visited)):
+        point, acceptance = rng.random(), rng.random()
+        e, last = start[node], start[node + one] - one
+        while e < last and cumulative[e] <= point:
+            e += one
+        ahead = log_r[neighbour[e]] - log_r[node]
+        if ahead >= 0 or acceptance < np.exp(ahead):
+            node = neighbour[e]
+        visited[n] = node
+        rate = (n + 2.0) ** -gamma
+        if gamma == 1.0:
+            log_x[node] = np.log(np.exp(log_x[node]) + 1)
+        else:
+            log_scale += np.log1p(-rate)
+            log_x[node] = np.logaddexp(log_x[node], np.log(rate) - log_scale)
+        log_r[node] = -alpha * (log_x[node] - log_mu[node])
