@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import mpmath
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import optimize, stats
 
 from hartley.labs.rare_events import (
     BRIDGE_MEANS,
@@ -50,6 +52,64 @@ def test_a_binomial_tail() -> None:
     law = ce.Bernoulli(np.full(20, 0.1))
     event = ce.rare_event(lambda x: x.sum(axis=1), 11.0, law, np.random.default_rng(0), n_final=20_000)
     assert abs(event.probability - stats.binom(20, 0.1).sf(10)) < 4.5 * event.stderr
+
+
+def test_a_sum_of_dice() -> None:
+    law = ce.Categorical(np.full((8, 6), 1 / 6))
+    event = ce.rare_event(lambda x: x.sum(axis=1) + 8, 44.0, law, np.random.default_rng(0), n_final=20_000)
+    counts = np.ones(1)
+    for _ in range(8):
+        counts = np.convolve(counts, np.ones(6))
+    truth = counts[44 - 8 :].sum() / 6**8
+    assert abs(event.probability - truth) < 4.5 * event.stderr
+    assert event.relative_error < 0.05
+    tilted = np.ones(6)  # the law of one die given the sum, exact by the other seven
+    rest = np.ones(1)
+    for _ in range(7):
+        rest = np.convolve(rest, np.ones(6))
+    for face in range(6):
+        tilted[face] = rest[max(0, 44 - 8 - face) :].sum()
+    np.testing.assert_allclose(event.law.p, np.tile(tilted / tilted.sum(), (8, 1)), atol=0.08)
+
+
+def test_permutations_have_a_law_that_sums_to_one() -> None:
+    p = np.random.default_rng(0).dirichlet(np.ones(4), size=4)
+    law = ce.Categorical(p, distinct=True)
+    every = np.array(list(itertools.permutations(range(4))), dtype=float)
+    mass = np.exp(law.logpdf(every))
+    assert mass.sum() == pytest.approx(1)
+    assert np.exp(law.logpdf(np.array([[0.0, 0.0, 1.0, 2.0]])))[0] == 0
+    drawn = law.sample(20_000, np.random.default_rng(1))
+    counts = [(drawn == row).all(axis=1).sum() for row in every]
+    assert sum(counts) == 20_000
+    keep = mass > 5e-4  # expected counts of at least ten
+    found = np.append(np.array(counts)[keep], np.array(counts)[~keep].sum())
+    want = 20_000 * np.append(mass[keep], mass[~keep].sum())
+    assert stats.chisquare(found[want > 0], want[want > 0]).pvalue > 1e-4
+
+
+def test_assignments_and_colourings_reach_the_known_optimum() -> None:
+    rng = np.random.default_rng(0)
+    cost = rng.random((7, 7))
+    found = ce.minimize(
+        lambda x: cost[np.arange(7), x.astype(int)].sum(axis=1),
+        np.full((7, 7), 1 / 7),
+        rng=rng,
+        family="permutation",
+        n=400,
+    )
+    rows, columns = optimize.linear_sum_assignment(cost)
+    assert found.fun == pytest.approx(cost[rows, columns].sum())
+    np.testing.assert_array_equal(found.x, columns)
+    couplings = rng.standard_normal((6, 6, 3, 3))
+
+    def energy(x: np.ndarray) -> np.ndarray:
+        k = x.astype(int)
+        return sum(couplings[i, j, k[:, i], k[:, j]] for i in range(6) for j in range(i))
+
+    every = np.array(list(itertools.product(range(3), repeat=6)), dtype=float)
+    found = ce.minimize(energy, np.full((6, 3), 1 / 3), rng=rng, family="categorical", n=300)
+    assert found.fun == pytest.approx(energy(every).min())
 
 
 def test_intervals_cover_the_bridge() -> None:
@@ -183,5 +243,7 @@ def test_bad_input_is_refused() -> None:
         ce.rare_event(first, 1.0, NORMAL, rng, elite=1.5)
     with pytest.raises(ValueError, match="at least one elite point"):
         ce.minimize(first, np.zeros(1), rng=rng, n=5)
+    with pytest.raises(ValueError, match=r"start = \(3,\): expected a matrix of probabilities"):
+        ce.minimize(first, np.zeros(3), rng=rng, family="categorical")
     with pytest.raises(ValueError, match="p = 0"):
         path_top_p(lambda ids: torch.zeros(1, 2), torch.zeros(1, dtype=torch.long), p=0, max_len=2)

@@ -9,6 +9,7 @@ from hartley.montecarlo.adaptive_importance import (
 )
 from hartley.montecarlo.cross_entropy import (
     Bernoulli,
+    Categorical,
     Exponential,
     Normal,
     NormalMixture,
@@ -45,6 +46,7 @@ from hartley.montecarlo.surrogate import SurrogateLikelihood, TorchRegressor, tu
 __all__ = [
     "SCHEMES",
     "Bernoulli",
+    "Categorical",
     "Design",
     "Empirical",
     "Exponential",

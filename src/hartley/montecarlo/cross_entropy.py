@@ -94,6 +94,45 @@ class Bernoulli:
 
 
 @dataclass(frozen=True)
+class Categorical:
+    """Independent categories 0 .. k-1, one law a row; or, `distinct`, drawn in turn without repeating one.
+
+    A permutation is d = k distinct categories. Its refit is the frequency of each category at each place, the customary
+    one: near the likeliest law, not it.
+    """
+
+    p: Float[ndarray, "d k"]
+    distinct: bool = False
+
+    def sample(self, n: int, rng: np.random.Generator) -> Float[ndarray, "n d"]:
+        u = rng.random((n, len(self.p)))
+        x = np.empty((n, len(self.p)))
+        left = np.ones((n, self.p.shape[1]), dtype=bool)
+        for i, row in enumerate(self.p):
+            total = np.cumsum(left * row, axis=1)
+            # the first category whose cumulative mass passes the point, hence never one of mass zero
+            x[:, i] = np.argmax(total > u[:, i : i + 1] * total[:, -1:], axis=1)
+            if self.distinct:
+                left[np.arange(n), x[:, i].astype(int)] = False
+        return x
+
+    def logpdf(self, x: Float[ndarray, "n d"]) -> Float[ndarray, " n"]:
+        which, left, logs = x.astype(int), np.ones((len(x), self.p.shape[1]), dtype=bool), np.zeros(len(x))
+        everyone = np.arange(len(x))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            for i, row in enumerate(self.p):
+                share = row[which[:, i]] * left[everyone, which[:, i]]
+                logs += np.where(share > 0, np.log(share) - np.log((left * row).sum(axis=1)), -np.inf)
+                if self.distinct:
+                    left[everyone, which[:, i]] = False
+        return logs
+
+    def fit(self, x: Float[ndarray, "n d"], weights: Float[ndarray, " n"]) -> Categorical:
+        hot = x[:, :, None] == np.arange(self.p.shape[1])
+        return Categorical(np.einsum("n,ndk->dk", weights / weights.sum(), hot), self.distinct)
+
+
+@dataclass(frozen=True)
 class NormalMixture:
     """A mixture of independent normals, refitted by five sweeps of weighted EM; none falls below `floor`."""
 
@@ -246,11 +285,11 @@ def stratified(cells: Sequence[tuple[float, RareEvent]]) -> tuple[float, float]:
 
 def minimize(
     fun: Callable[[Float[ndarray, "n d"]], Float[ndarray, " n"]],
-    start: Float[ndarray, " d"],
+    start: Float[ndarray, "d *k"],
     std: Float[ndarray, " d"] | None = None,
     *,
     rng: np.random.Generator,
-    family: Literal["normal", "bernoulli"] = "normal",
+    family: Literal["normal", "bernoulli", "categorical", "permutation"] = "normal",
     n: int = 100,
     elite: float = 0.1,
     smoothing: float = 0.7,
@@ -265,11 +304,12 @@ def minimize(
     Parameters
     ----------
     fun : vectorised over rows.
-    start, std : mean and standard deviation of the first normal law; with "bernoulli", the probabilities of a one.
+    start, std : mean and standard deviation of the first normal law; with "bernoulli", the probabilities of a one; with
+        "categorical", those of each category, one row a variable; with "permutation" the same, one row a place.
     smoothing : share of the new fit in the next law.
     inject : add variance max(0, 5 - t / 10) to the elite's, against early collapse.
-    tol, patience : stop when every standard deviation is below tol (probabilities: within tol of 0 or 1), or after so
-        many iterations without improvement.
+    tol, patience : stop when every standard deviation is below tol (every probability within tol of 0 or 1), or after
+        so many iterations without improvement.
     callback : called with the state after each iteration; a true answer stops.
 
     Returns
@@ -280,23 +320,28 @@ def minimize(
     """
     require(elite * n >= 1, "elite * n", elite * n, "at least one elite point")
     require_between("smoothing", smoothing, 0, 1, closed="right")
+    require(family in _LAWS, "family", family, f"one of {', '.join(_LAWS)}")
     mean = np.asarray(start, dtype=float)
+    require(mean.ndim == (1 if family in ("normal", "bernoulli") else 2), "start", mean.shape, _LAWS[family])
     spread = np.ones_like(mean) if std is None else np.asarray(std, dtype=float)
     state: Any = OptimizeResult()
-    state.update(x=mean.copy(), fun=np.inf, nfev=0, nit=0, success=False, message="iterations spent")
+    state.update(x=None, fun=np.inf, nfev=0, nit=0, success=False, message="iterations spent")
     kept, waited = int(np.ceil(elite * n)), 0
     for t in range(max_iterations):
-        law = Normal(mean, spread) if family == "normal" else Bernoulli(mean)
+        law = _law(family, mean, spread)
         x = law.sample(n, rng)
         values = _checked(fun(x))
         order = np.argsort(values)[:kept]
         waited += 1
         if values[order[0]] < state.fun:
             state.fun, state.x, waited = float(values[order[0]]), x[order[0]], 0
-        best = x[order]
-        variance = best.var(axis=0) + (max(0.0, 5 - t / 10) if inject else 0.0)
-        mean = smoothing * best.mean(axis=0) + (1 - smoothing) * mean
-        spread = smoothing * np.sqrt(variance) + (1 - smoothing) * spread
+        fitted = law.fit(x[order], np.ones(kept))
+        if isinstance(fitted, Normal):
+            mean = smoothing * fitted.mean + (1 - smoothing) * mean
+            variance = fitted.std**2 + (max(0.0, 5 - t / 10) if inject else 0.0)
+            spread = smoothing * np.sqrt(variance) + (1 - smoothing) * spread
+        else:
+            mean = smoothing * fitted.p + (1 - smoothing) * mean
         state.update(nfev=state.nfev + n, nit=t + 1, mean=mean, std=spread)
         width = spread if family == "normal" else np.minimum(mean, 1 - mean)
         if width.max() < tol:
@@ -310,6 +355,20 @@ def minimize(
             break
     result: OptimizeResult = state
     return result
+
+
+_LAWS = {
+    "normal": "means, one a variable",
+    "bernoulli": "probabilities, one a variable",
+    "categorical": "a matrix of probabilities, one row a variable",
+    "permutation": "a matrix of probabilities, one row a place",
+}
+
+
+def _law(family: str, mean: ndarray, spread: ndarray) -> Normal | Bernoulli | Categorical:
+    if family == "normal":
+        return Normal(mean, spread)
+    return Bernoulli(mean) if family == "bernoulli" else Categorical(mean, distinct=family == "permutation")
 
 
 def _propose(
