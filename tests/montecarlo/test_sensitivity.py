@@ -123,6 +123,15 @@ def test_sensitivities_ignore_coordinates_and_halve_on_copies(seed: int, p: floa
     np.testing.assert_allclose(sn.lp_sensitivities(np.vstack([a, a]), p)[:20], sigma / 2, rtol=1e-6)
 
 
+@pytest.mark.parametrize("p", [4.0, 6.0])
+def test_the_polynomial_of_an_even_norm_is_the_norm(p: float) -> None:
+    a = matrix(11, n=10)  # too few rows to be worth a polynomial; four copies of each are enough
+    np.testing.assert_allclose(
+        sn.lp_sensitivities(np.vstack([a] * 4), p)[:10], sn.lp_sensitivities(a, p) / 4, rtol=1e-9
+    )
+    np.testing.assert_allclose(sn.lp_sensitivities(a, p), sn.lp_sensitivities(a, p + 1e-7), rtol=1e-5)
+
+
 @pytest.mark.parametrize("p", [1.2, 4.0])
 def test_sketch_is_within_its_promise(p: float) -> None:
     a = matrix(9, n=1500, d=4)

@@ -25,11 +25,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.special import logsumexp
 
 from hartley.checks import require, require_between
 from hartley.importance import effective_sample_size
-from hartley.montecarlo.proposals import Family, Mixture, effective, fit_component, mixture_weights
+from hartley.montecarlo.proposals import Family, Mixture, effective, fit_component, logsumexp, mixture_weights
 
 
 @dataclass(frozen=True)
@@ -110,6 +109,8 @@ class ImportanceSampler:
         self._phi: list[ndarray] = []
         self._mixtures: list[Mixture | None] = []  # the law of each batch; None is the input law
         self._mass = 1.0, 0.0
+        self._fs: list[ndarray] = []  # log-densities of the input law, a batch each
+        self._log_gs: list[ndarray] = []  # log-density of each batch's law at all points
         self._asked: ndarray | None = None
         self._final = False
         self._states: list[tuple[Float[ndarray, " k"], Mixture | None, Float[ndarray, " k"]]] = []
@@ -149,8 +150,8 @@ class ImportanceSampler:
         """The estimates; ValueError before the last `tell`."""
         require(self.evaluated == self.n_max, "evaluated", self.evaluated, f"{self.n_max}: ask and tell go on")
         _, mixture, control = self._chosen
-        f, parts = self._log_f(self.points[-1]), self._parts(self._phi[-1])
-        v, u = self._ratios(self.points[-1], f, parts, mixture)
+        parts = self._parts(self._phi[-1])
+        v, u = self._ratios(self.points[-1], self._log_f(self.points[-1]), parts, mixture)
         terms = v - control * u
         estimate = self._join(terms.mean(axis=0) + control)
         stderr = self._join(terms, signed=True).std(axis=0, ddof=1) / np.sqrt(len(terms))
@@ -225,12 +226,13 @@ class ImportanceSampler:
         return np.hstack([f, f[:, self._signed]]), parts
 
     def _log_g(self, x: Float[ndarray, "n d"], mixture: Mixture | None, f: Float[ndarray, "n laws"]) -> ndarray:
-        start = logsumexp(f, axis=1) - np.log(f.shape[1])
         if mixture is None:
-            return np.asarray(start)
+            return np.asarray(logsumexp(f, axis=1) - np.log(f.shape[1]))
         logs = np.column_stack([c.logpdf(x) for c in mixture.components]) + np.log(mixture.weights)
         inner = logsumexp(logs, axis=1) + np.log1p(-mixture.defensive)
-        return np.asarray(np.logaddexp(inner, start + np.log(mixture.defensive)) if mixture.defensive else inner)
+        if not mixture.defensive:
+            return np.asarray(inner)
+        return np.asarray(np.logaddexp(inner, self._log_g(x, None, f) + np.log(mixture.defensive)))
 
     def _draw(self, mixture: Mixture, n: int) -> ndarray:
         k = len(mixture.components)
@@ -256,6 +258,7 @@ class ImportanceSampler:
         if not self._mixtures:
             self._mixtures.append(None)
         x, f, parts = self.points[-1], self._log_f(self.points[-1]), self._parts(self._phi[-1])
+        self._fs.append(f)
         v, u = self._ratios(x, f, parts, self._mixtures[-1])
         spread = u.var(axis=0, ddof=1)
         centred = (u - u.mean(axis=0)) * (v - v.mean(axis=0))
@@ -286,15 +289,19 @@ class ImportanceSampler:
     def _fit(self, b: Float[ndarray, " k"]) -> Mixture:
         """Components by weighted moments over all points so far, then the weights that minimise the variances."""
         x = np.concatenate(self.points)
-        f = self._log_f(x)
+        f = np.concatenate(self._fs)
         log_f, values = self._expand(f, self._parts(np.concatenate(self._phi)))
-        logs = [
-            np.log(len(p) / len(x)) + self._log_g(x, m, f) for p, m in zip(self.points, self._mixtures, strict=True)
-        ]
-        log_h = logsumexp(logs, axis=0)
+        self._log_gs.append(np.empty(0))
+        for r, mixture in enumerate(
+            self._mixtures
+        ):  # the law of every batch at every point; only new pairs are missing
+            done = len(self._log_gs[r])
+            self._log_gs[r] = np.append(self._log_gs[r], self._log_g(x[done:], mixture, f[done:]))
+        sizes = np.array([len(p) for p in self.points])
+        log_h = logsumexp(np.log(sizes / len(x))[:, None] + np.array(self._log_gs))
         with np.errstate(divide="ignore"):
             log_w = log_f - log_h[:, None] + np.log(np.maximum(values, 0.0))
-        weight = np.exp(self._log_g(x, None, f) - log_h)  # of the input law: bounded, as h has a share of it; mean 1
+        weight = np.exp(self._log_gs[0] - log_h)  # of the input law: bounded, as h has a share of it; mean 1
         self._mass = float(weight.mean()), float(weight.std() / np.sqrt(len(x)))
         self._support = min(effective(log_w[:, k]) for k in range(log_w.shape[1]))
         components = tuple(

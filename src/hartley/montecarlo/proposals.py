@@ -7,13 +7,13 @@ in place of their solver.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 from scipy import linalg
-from scipy.special import logsumexp
 
 Family = Literal["gaussian", "diagonal", "two-gaussians"]
 
@@ -25,10 +25,15 @@ class Gaussian:
     mean: Float[ndarray, " d"]
     factor: Float[ndarray, "d d"]
 
+    @cached_property
+    def _whitening(self) -> tuple[Float[ndarray, "d d"], float]:
+        inverse = linalg.solve_triangular(self.factor, np.eye(len(self.mean)), lower=True, check_finite=False)
+        return inverse.T, float(np.log(np.diag(self.factor)).sum() + len(self.mean) / 2 * np.log(2 * np.pi))
+
     def logpdf(self, x: Float[ndarray, "n d"]) -> Float[ndarray, " n"]:
-        z = linalg.solve_triangular(self.factor, (x - self.mean).T, lower=True, check_finite=False)
-        constant = np.log(np.diag(self.factor)).sum() + len(self.mean) / 2 * np.log(2 * np.pi)
-        return np.asarray(-0.5 * np.einsum("dn,dn->n", z, z) - constant)
+        whitening, constant = self._whitening
+        z = (x - self.mean) @ whitening
+        return np.asarray(-0.5 * np.einsum("nd,nd->n", z, z) - constant)
 
     def sample(self, n: int, rng: np.random.Generator) -> Float[ndarray, "n d"]:
         return np.asarray(self.mean + rng.standard_normal((n, len(self.mean))) @ self.factor.T)
@@ -65,6 +70,14 @@ class Mixture:
     defensive: float = 0.0
 
 
+def logsumexp(a: Float[ndarray, "..."], axis: int = 0) -> Float[ndarray, "..."]:
+    """scipy's, without its overhead on small arrays; -inf where all are."""
+    peak = a.max(axis=axis, keepdims=True)
+    peak[~np.isfinite(peak)] = 0.0
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.squeeze(peak, axis) + np.log(np.exp(a - peak).sum(axis=axis)))
+
+
 def fit_component(x: Float[ndarray, "n d"], log_w: Float[ndarray, " n"], family: Family) -> Gaussian | TwoGaussians:
     """The law of the family that is likeliest for points with the given log weights.
 
@@ -80,7 +93,7 @@ def fit_component(x: Float[ndarray, "n d"], log_w: Float[ndarray, " n"], family:
     law = TwoGaussians(Gaussian(single.mean - apart, single.factor), Gaussian(single.mean + apart, single.factor), 0.5)
     for _ in range(20):
         joint = law.joint(x)
-        duty = np.exp(joint - logsumexp(joint, axis=1, keepdims=True)) * p[:, None]
+        duty = np.exp(joint - logsumexp(joint, axis=1)[:, None]) * p[:, None]
         mass = duty.sum(axis=0)
         if (mass**2 < (x.shape[1] + 1) * np.square(duty).sum(axis=0)).any():  # fewer effective points than dimensions
             return single
