@@ -279,15 +279,19 @@ def rare(quick: bool) -> None:
     def peer(algorithm: object, outer: int) -> float:
         algorithm.setMaximumOuterSampling(outer)
         algorithm.setBlockSize(size // 10)
-        algorithm.setMaximumCoefficientOfVariation(1e-9)
-        algorithm.setMaximumStandardDeviation(1e-15)
+        algorithm.setMaximumStandardDeviation(1e-15)  # the size ends the run
         algorithm.run()
         return algorithm.getResult().getProbabilityEstimate()
+
+    def cross_entropy() -> object:
+        algorithm = ot.StandardSpaceCrossEntropyImportanceSampling(event, 0.1)
+        algorithm.setMaximumCoefficientOfVariation(1e-9)
+        return algorithm
 
     candidates = {
         "hartley, cross-entropy": hartley,
         # Both use one size for levels and estimate; 0.1 is the share that a level keeps.
-        "OpenTURNS, cross-entropy": lambda seed: peer(ot.StandardSpaceCrossEntropyImportanceSampling(event, 0.1), 3),
+        "OpenTURNS, cross-entropy": lambda seed: peer(cross_entropy(), 3),
         "OpenTURNS, subset sampling": lambda seed: peer(ot.SubsetSampling(event), 2),
     }
     seeds = 20 if quick else 60

@@ -30,7 +30,10 @@ paper = Paper(
 )
 
 
-def _run(lab: CosmologyLab, d: int, seed: int, surrogate: Literal["screen", "replace"] | None) -> NestedResult:
+def _run(
+    lab: CosmologyLab, d: int, seed: int, surrogate: Literal["screen", "replace"] | None, pause: float = 0.0
+) -> NestedResult:
+    import time
     import warnings
 
     import numpy as np
@@ -38,10 +41,15 @@ def _run(lab: CosmologyLab, d: int, seed: int, surrogate: Literal["screen", "rep
     from hartley.labs.cosmology import loglike, prior_transform
     from hartley.montecarlo import nested_sample
 
+    def slow(theta: np.ndarray) -> float:
+        if pause:
+            time.sleep(pause)
+        return float(loglike(theta))
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return nested_sample(
-            lambda theta: float(loglike(theta)),
+            slow,
             prior_transform,
             d,
             np.random.default_rng(1000 + seed),  # the network's size was chosen on low seeds
@@ -116,5 +124,40 @@ def replacing_saves_more(lab: CosmologyLab, seed: int) -> Trial:
         details={
             "log Z - exact, replaced": replace.logz - LOGZ_LCDM,
             "log Z - exact, screened": screen.logz - LOGZ_LCDM,
+        },
+    )
+
+
+@paper.claim(
+    "Where a call takes milliseconds, screening saves a fifth of plain dynesty's time, as published for the network "
+    "that replaces the likelihood",
+    published="20% to 33% less wall-clock time with 4 to 6 parameters",
+    metric="log2 of the seconds of a run with two parameters; 2 ms a call, 5 ms in full mode",
+    unit="doublings",
+    better="lower",
+    margin=0.32,
+    seeds=(3, 4),
+)
+def screening_saves_time(lab: CosmologyLab, seed: int) -> Trial:
+    """Fits and predictions of the network are in the time."""
+    import dataclasses
+    import time
+
+    import numpy as np
+
+    small, pause = dataclasses.replace(lab, live=40 if lab.quick else 100), 2e-3 if lab.quick else 5e-3
+    spent, found = {}, {}
+    for mode in (None, "screen"):
+        begin = time.perf_counter()
+        found[mode] = _run(small, 2, seed, mode, pause)
+        spent[mode] = time.perf_counter() - begin
+    return Trial(
+        method=float(np.log2(spent["screen"])),
+        baselines={"dynesty": float(np.log2(spent[None]))},
+        details={
+            "seconds, screened": spent["screen"],
+            "seconds, dynesty": spent[None],
+            "log Z, screened": found["screen"].logz,
+            "log Z, dynesty": found[None].logz,
         },
     )
