@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from scipy.stats import kstest, laplace
+from scipy.stats import ks_2samp, kstest, laplace
 from sklearn.datasets import make_classification
 from sklearn.tree import DecisionTreeClassifier
 
@@ -148,3 +148,27 @@ def test_what_is_refused() -> None:
         guard().query_values(np.ones(3), np.array([]))
     with pytest.raises(ValueError, match="tau"):
         ReusableHoldout.calibrated(2.0, 10, budget=1, rng=np.random.default_rng(0))
+
+
+def test_noise_and_accounting_agree_with_opendp() -> None:
+    dp = pytest.importorskip("opendp.prelude")
+    dp.enable_features("contrib", "floating-point")
+    n, sigma = 500, 0.02
+    space = dp.atom_domain(T=float, nan=False), dp.absolute_distance(T=float)
+    gauss = dp.m.make_gaussian(*space, scale=sigma)
+    for queries in (1, 40):
+        ours = NoisyMean(n, queries, sigma)
+        # one changed point moves a mean by 1 / n, and zero-concentrated privacy adds up
+        assert ours.rho == pytest.approx(queries * gauss.map(1 / n), rel=1e-6)
+        curve = dp.c.make_zCDP_to_approxDP(dp.c.make_composition([gauss] * queries)).map(1 / n)
+        for delta in (1e-3, 1e-6):
+            assert (
+                1 <= ours.epsilon(delta) / curve.epsilon(delta) < 2
+            )  # ours is the short formula, theirs the tight one
+    # Thresholdout's answer: Laplace noise of scale s on a mean of n points is 1 / (n s)-private.
+    laplace_scale = ReusableHoldout.calibrated(0.1, 100, budget=5, rng=np.random.default_rng(0)).noise
+    private = dp.m.make_laplace(*space, scale=laplace_scale)
+    assert private.map(1 / n) == pytest.approx(1 / (n * laplace_scale), rel=1e-6)
+    draws = np.array([private(0.0) for _ in range(4000)])
+    ours = np.array([guard(noise=laplace_scale, seed=s)._draw(1) for s in range(4000)])
+    assert ks_2samp(draws, ours).pvalue > 1e-4

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hartley.measures import (
     SpectralMonitor,
+    cluster_vectors,
     diffusion_spectral_entropy,
     diffusion_spectral_information,
     diffusion_spectrum,
@@ -115,6 +116,25 @@ def test_information_of_labels() -> None:
     assert float(single) == pytest.approx(0, abs=1e-9)
     by_number = diffusion_spectral_information(z, y.double() + 0.01, bins=3, generator=torch.Generator().manual_seed(0))
     assert float(by_number) == pytest.approx(true, abs=1e-9)
+
+
+def test_information_of_vectors_is_that_of_their_clusters() -> None:
+    z, y = blobs(300, 20)
+    rng = np.random.default_rng(1)
+    inputs = torch.from_numpy(np.eye(3)[y.numpy()] * 9 + rng.standard_normal((300, 3)))
+    found = cluster_vectors(inputs, 3)
+    pairs = set(zip(found.tolist(), y.tolist(), strict=True))
+    assert len(pairs) == 3  # the blobs, up to names
+    want = diffusion_spectral_information(z, y, generator=torch.Generator().manual_seed(0))
+    got = diffusion_spectral_information(z, inputs, bins=3, generator=torch.Generator().manual_seed(0))
+    assert float(got) == pytest.approx(float(want), abs=0.05)  # other names, other subsets
+    images = inputs.reshape(300, 3, 1)
+    again = diffusion_spectral_information(z, images, bins=3, generator=torch.Generator().manual_seed(0))
+    assert float(again) == float(got)
+    noise = torch.from_numpy(rng.standard_normal((300, 3)))
+    assert abs(float(diffusion_spectral_information(z, noise, bins=3))) < 0.1
+    with pytest.raises(ValueError, match="clusters = 10"):
+        cluster_vectors(inputs[:5], 10)
 
 
 def test_monitor_follows_layers() -> None:

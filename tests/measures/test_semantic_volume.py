@@ -16,6 +16,7 @@ from hartley.measures import (
     lexical_similarity,
     semantic_entropy,
     semantic_volume,
+    threshold_from_validation,
 )
 
 
@@ -112,3 +113,27 @@ def test_what_is_refused() -> None:
         semantic_volume(rows(1, 20), 1)
     with pytest.raises(ValueError, match="at least two texts"):
         lexical_similarity(["a"])
+
+
+@given(st.integers(0, 10**6), st.sampled_from(["f1", "accuracy"]))
+@settings(max_examples=25, deadline=None)
+def test_the_threshold_is_the_best_of_all(seed: int, objective: str) -> None:
+    from sklearn.metrics import accuracy_score, f1_score
+
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 8, 15).astype(float)  # with ties
+    labels = rng.permutation(np.arange(15) < rng.integers(1, 15))
+    threshold, value = threshold_from_validation(scores, labels, objective)  # type: ignore[arg-type]
+    measure = f1_score if objective == "f1" else accuracy_score
+    assert value == pytest.approx(measure(labels, scores > threshold))
+    every = [measure(labels, scores > t) for t in np.arange(-0.5, 8.5)]
+    assert value == pytest.approx(max(every))
+
+
+def test_thresholds_that_separate_and_refusals() -> None:
+    scores = np.array([0.1, 0.2, 0.7, 0.9])
+    assert threshold_from_validation(scores, np.array([0, 0, 1, 1])) == (pytest.approx(0.45), 1.0)
+    with pytest.raises(ValueError, match="some of either class"):
+        threshold_from_validation(scores, np.ones(4))
+    with pytest.raises(ValueError, match="a number for a label"):
+        threshold_from_validation(scores * np.nan, np.array([0, 0, 1, 1]))

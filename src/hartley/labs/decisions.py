@@ -46,6 +46,13 @@ class DecisionLab(Lab):
         return _flips(self.model, seed, *((12, 24) if self.quick else (24, 48)))
 
 
+def chain(alternation: float, series: int, length: int, rng: np.random.Generator) -> Integer[np.ndarray, "series n"]:
+    """Binary chains that change sides with the given probability: 0.5 fair coins, 0.6 people, less is sticky."""
+    changes = rng.random((series, length)) < alternation
+    changes[:, 0] = rng.random(series) < 0.5
+    return changes.cumsum(1) % 2
+
+
 def _chat(model: str, text: str) -> str:
     _, tokenizer = language_model(model)
     message = [{"role": "user", "content": text}]

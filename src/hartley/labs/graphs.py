@@ -30,7 +30,7 @@ class GraphLab(Lab):
 
     @property
     def chains(self) -> int:
-        return 100 if self.quick else 400
+        return 100 if self.quick else 200
 
     @cached_property
     def f(self) -> Float[ndarray, " nodes"]:

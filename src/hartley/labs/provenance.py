@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import cache
 
@@ -32,6 +33,14 @@ class ProvenanceLab(Lab):
     def trained(self, order_seed: int, tuned_on: int = 0) -> TinyModel:
         """A model that saw the sequences in the order of that seed; then fine-tuned on so many unseen ones."""
         return _trained(self.text, self.sequences, order_seed, tuned_on)
+
+    def rerun(self, order_seed: int, shuffle: int | None = None) -> TinyModel:
+        """The same run, its last tenth once more from weights and optimiser kept: in the true or in another order."""
+        return _rerun(self.text, self.sequences, order_seed, shuffle)
+
+    def unseen(self, count: int) -> Integer[Tensor, "count time"]:
+        """Sequences of the same text that no model was trained on."""
+        return _sequences(self.text)[-count:]
 
     def position(self, order_seed: int) -> Integer[np.ndarray, " sequences"]:
         """When each sequence was shown."""
@@ -70,22 +79,50 @@ class TinyModel(nn.Module):
         """Minus that, as an array."""
         return -torch.cat([self.losses(part) for part in torch.split(ids, 100)]).double().numpy()
 
+    @torch.no_grad()
+    def write(self, first: Integer[Tensor, " n"], generator: torch.Generator) -> Integer[Tensor, "n time"]:
+        """Sequences sampled at temperature 1 after their first tokens."""
+        ids = first[:, None]
+        while ids.shape[1] < _LENGTH:
+            ids = torch.cat([ids, torch.multinomial(self(ids)[:, -1].softmax(-1), 1, generator=generator)], dim=1)
+        return ids
+
 
 @cache
 def _trained(text: str | None, sequences: int, order_seed: int, tuned_on: int) -> TinyModel:
-    ids = _sequences(text)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(order_seed)  # of the weights; the library itself never touches the global generator
-        model = TinyModel()
-    order = np.random.default_rng(order_seed).permutation(sequences)
-    _train(model, ids[:sequences][torch.from_numpy(order)], 3e-3)
+    model = _rerun(text, sequences, order_seed, None)
     if tuned_on:
-        _train(model, ids[sequences : sequences + tuned_on], 3e-3 / 4)
+        ids = _sequences(text)[sequences : sequences + tuned_on]
+        _train(model, _optimiser(model, 3e-3 / 4), ids)
     return model
 
 
-def _train(model: TinyModel, ids: Tensor, rate: float) -> None:
-    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99))
+@cache
+def _checkpoint(text: str | None, sequences: int, order_seed: int) -> tuple[TinyModel, torch.optim.Optimizer, Tensor]:
+    """Model and optimiser after nine tenths of the epoch, and what remains, in order."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(order_seed)  # of the weights; the library itself never touches the global generator
+        model = TinyModel()
+    order = torch.from_numpy(np.random.default_rng(order_seed).permutation(sequences))
+    ids, done = _sequences(text)[:sequences][order], sequences * 9 // 10 // 4 * 4
+    optimiser = _optimiser(model, 3e-3)
+    _train(model, optimiser, ids[:done])
+    return model, optimiser, ids[done:]
+
+
+def _rerun(text: str | None, sequences: int, order_seed: int, shuffle: int | None) -> TinyModel:
+    model, optimiser, rest = copy.deepcopy(_checkpoint(text, sequences, order_seed))
+    if shuffle is not None:
+        rest = rest[torch.from_numpy(np.random.default_rng([order_seed, shuffle]).permutation(len(rest)))]
+    _train(model, optimiser, rest)
+    return model
+
+
+def _optimiser(model: TinyModel, rate: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99))
+
+
+def _train(model: TinyModel, optimiser: torch.optim.Optimizer, ids: Tensor) -> None:
     for batch in torch.split(ids, 4):
         optimiser.zero_grad()
         torch.autograd.backward(model.losses(batch).mean())

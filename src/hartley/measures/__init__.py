@@ -3,6 +3,7 @@
 from hartley.measures.diffusion_spectral_entropy import (
     DiffusionSpectrum,
     SpectralMonitor,
+    cluster_vectors,
     diffusion_spectral_entropy,
     diffusion_spectral_information,
     diffusion_spectrum,
@@ -52,6 +53,7 @@ from hartley.measures.semantic_volume import (
     lexical_similarity,
     semantic_entropy,
     semantic_volume,
+    threshold_from_validation,
 )
 from hartley.measures.spectral import (
     gaussian_entropy,
@@ -73,6 +75,7 @@ __all__ = [
     "PlanePoint",
     "RowStatistics",
     "SpectralMonitor",
+    "cluster_vectors",
     "complexity_bounds",
     "conditional_mutual_information",
     "cross_entropy",
@@ -110,6 +113,7 @@ __all__ = [
     "spectrum_entropy",
     "surprisal",
     "temperature_for_entropy",
+    "threshold_from_validation",
     "total_variation",
     "tsallis_entropy",
     "varentropy",

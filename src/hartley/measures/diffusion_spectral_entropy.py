@@ -13,11 +13,13 @@ eigenvalues. They count in bits: divide by log 2.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from hartley.arrays import numpy_too
@@ -114,7 +116,7 @@ def diffusion_spectral_entropy(
 @numpy_too
 def diffusion_spectral_information(
     z: Float[Tensor, "n d"],
-    y: Shaped[Tensor, "n"],
+    y: Shaped[Tensor, "n *features"],
     *,
     sigma: float | None = None,
     t: float = 1.0,
@@ -128,8 +130,9 @@ def diffusion_spectral_information(
 
     Parameters
     ----------
-    y : classes (integers), or a continuous number that is cut into `bins` bins of equal width. For a vector, cluster
-        it first, once.
+    y : classes (integers), a continuous number that is cut into `bins` bins of equal width, or vectors such as the
+        inputs, which `cluster_vectors` sorts into `bins` clusters. Over several calls with the same vectors, cluster
+        them once and pass the classes.
     repeats : random subsets of each class's size that its entropy is compared with.
 
     Returns
@@ -142,7 +145,9 @@ def diffusion_spectral_information(
     """
     require(repeats >= 1, "repeats", repeats, "at least 1")
     require(bins >= 1, "bins", bins, "at least 1")
-    if y.is_floating_point():
+    if y.ndim > 1:
+        y = cluster_vectors(y.flatten(1), bins)
+    elif y.is_floating_point():
         require(bool(y.isfinite().all()), "y", "not finite", "finite values")
         span = (y.max() - y.min()).clamp(min=torch.finfo(y.dtype).tiny)
         y = ((y - y.min()) / span * bins).long().clamp(max=bins - 1)
@@ -163,6 +168,33 @@ def diffusion_spectral_information(
         anyone = torch.stack([entropy(rows) for rows in subsets]).mean()
         total = total + size / n * (anyone - entropy((y == label).nonzero().squeeze(-1)))
     return total
+
+
+@numpy_too
+def cluster_vectors(y: Shaped[Tensor, "n d"], clusters: int = 10) -> Int[Tensor, "n"]:
+    """Classes for vectors: scikit-learn's spectral clustering on nearest neighbours, as the authors' code has it.
+
+    Raises
+    ------
+    ValueError : fewer vectors than clusters, NaN.
+
+    When not to use: more than some ten thousand vectors; cluster a sample of them.
+    """
+    from sklearn.cluster import SpectralClustering
+
+    require(2 <= clusters <= len(y), "clusters", clusters, f"2 to {len(y)}, the number of vectors")
+    rows = y.detach().double().cpu().numpy()
+    require(bool(np.isfinite(rows).all()), "y", "not finite", "finite vectors")
+    sorter = SpectralClustering(
+        clusters,
+        affinity="nearest_neighbors",
+        n_neighbors=min(10, len(y)),
+        assign_labels="cluster_qr",
+        random_state=0,  # of the eigensolver's start
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # clusters far apart are no fault of the graph
+        return torch.from_numpy(sorter.fit_predict(rows)).to(y.device, torch.long)
 
 
 class SpectralMonitor:

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Literal
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from hartley.arrays import numpy_too
@@ -127,6 +129,47 @@ def lexical_similarity(texts: Sequence[str]) -> float:
     words = [text.lower().split() for text in texts]
     scores = [2 * _common(a, b) / (len(a) + len(b)) if a or b else 1.0 for a, b in itertools.combinations(words, 2)]
     return sum(scores) / len(scores)
+
+
+def threshold_from_validation(
+    scores: Float[np.ndarray, " n"], labels: Shaped[np.ndarray, " n"], objective: Literal["f1", "accuracy"] = "f1"
+) -> tuple[float, float]:
+    """From which score on to call an answer doubtful: the threshold that is best on labelled validation data.
+
+    Parameters
+    ----------
+    scores : any score of this module; larger is more doubtful.
+    labels : 1 where the answer was wrong or the question ambiguous.
+    objective : F1 of the doubtful class, or accuracy.
+
+    Returns
+    -------
+    Threshold, midway between two scores (-inf calls everything doubtful, inf nothing), and the objective there. That
+    value is optimistic: report it on other data.
+
+    Raises
+    ------
+    ValueError : scores and labels of different length, NaN, or labels of one class.
+    """
+    require(objective in ("f1", "accuracy"), "objective", objective, '"f1" or "accuracy"')
+    positive = labels.astype(bool)
+    require(len(scores) == len(positive) and not np.isnan(scores).any(), "scores", len(scores), "a number for a label")
+    require(0 < positive.sum() < len(positive), "labels", int(positive.sum()), "some of either class")
+    order = np.argsort(-scores, kind="stable")
+    ranked, truth = scores[order], positive[order]
+    hits = np.concatenate([[0], np.cumsum(truth)])  # with the first k called doubtful
+    k = np.arange(len(ranked) + 1)
+    if objective == "f1":
+        value = 2 * hits / (k + positive.sum())
+    else:
+        value = (hits + (~positive).sum() - (k - hits)) / len(ranked)
+    possible = np.concatenate([[True], ranked[1:] < ranked[:-1], [True]])  # ties stay together
+    best = int(np.argmax(np.where(possible, value, -1.0)))
+    if best == 0:
+        return float("inf"), float(value[0])
+    if best == len(ranked):
+        return -float("inf"), float(value[-1])
+    return float((ranked[best - 1] + ranked[best]) / 2), float(value[best])
 
 
 def _common(a: list[str], b: list[str]) -> int:

@@ -37,7 +37,7 @@ paper = Paper(
     better="higher",
     margin=0.1,
     headline=True,
-    seeds=(3, 4),
+    seeds=(3, 3),
 )
 def truncated_text(lab: AuthorshipLab, seed: int) -> Trial:
     """The signed gap against the cheap scores, on the same texts."""
@@ -51,7 +51,7 @@ def truncated_text(lab: AuthorshipLab, seed: int) -> Trial:
     unit="AUC",
     better="higher",
     margin=0.1,
-    seeds=(3, 4),
+    seeds=(3, 3),
 )
 def pure_text(lab: AuthorshipLab, seed: int) -> Trial:
     """The same with temperature 1 and no truncation."""
