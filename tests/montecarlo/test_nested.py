@@ -219,3 +219,5 @@ def test_bad_input_is_refused() -> None:
         run(val_rmse=0)
     with pytest.raises(ValueError, match="search = 4"):
         run(search=4)  # and a regressor
+    with pytest.raises(ValueError, match="no pool"):
+        run(pool=object())

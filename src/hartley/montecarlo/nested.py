@@ -105,6 +105,8 @@ def nested_sample(
     """
     import dynesty
 
+    alone = "no pool: calls are counted, kept and learnt from in this process; spread the work inside loglike"
+    require("pool" not in dynesty_settings, "pool", dynesty_settings.get("pool"), alone)
     likelihood = SurrogateLikelihood(
         loglike if checkpoint is None else _recorded(loglike, Path(checkpoint)),
         rng,
