@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Cache = list[tuple[Tensor, Tensor]]
-"""Keys and values (batch, heads, positions, head width) of each layer, allocated once."""
+"""Keys and values (positions, head width, batch, heads) of each layer, allocated once.
+
+In this order the one query of a row meets its keys in long vector operations; torch's attention is made for many.
+"""
 
 
 class Block(nn.Module):
@@ -26,13 +29,20 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, cache: tuple[Tensor, Tensor] | None = None, past: int = 0) -> Tensor:
         batch, length, width = x.shape
-        q, k, v = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, -1).permute(2, 1, 4, 0, 3)
         if cache is not None:
             for kept, fresh in zip(cache, (k, v), strict=True):
-                kept[:, :, past : past + length] = fresh
-            k, v = (kept[:, :, : past + length] for kept in cache)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=length > 1)  # several tokens only at the start
-        x = x + self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+                kept[past : past + length] = fresh
+        if past == 0:
+            q, k, v = (part.permute(2, 3, 0, 1) for part in (q, k, v))
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+        else:
+            assert cache is not None
+            assert length == 1, "a cache is extended by one token at a time"
+            k, v = (kept[: past + 1] for kept in cache)
+            weights = (q.contiguous() * k).sum(1).mul_(k.shape[1] ** -0.5).softmax(0)  # positions, batch, heads
+            mixed = (weights[:, None] * v).sum(0).permute(1, 2, 0)
+        x = x + self.out(mixed.reshape(batch, length, width))
         return x + self.down(F.gelu(self.up(self.norm2(x))))
 
 
@@ -101,13 +111,13 @@ class SmallPolicy(nn.Module):
     def allocate(self, batch: int, positions: int) -> Cache:
         """An empty cache."""
         width = self.tokens.embedding_dim
-        shape = (batch, self.heads, positions, width // self.heads)
+        shape = (positions, width // self.heads, batch, self.heads)
         return [(torch.empty(shape), torch.empty(shape)) for _ in self.blocks]
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """Responses, padded on the right, and what the policy thought of each token when it drew it.
+    """Responses, padded on the right to the length allowed, and what the policy thought of each token as it drew it.
 
     Attributes
     ----------
@@ -160,7 +170,7 @@ def sample(
         cache = policy.allocate(batch, prompt + length)
         logits = torch.empty(batch, length, policy.head.out_features)
         finished = (ids[:, :first] == stop).any(1)
-        fresh, past, end = torch.cat([prompts, ids[:, :first]], 1), 0, length
+        fresh, past = torch.cat([prompts, ids[:, :first]], 1), 0
         for place in range(first, length):
             z = policy(fresh, images if past == 0 else None, cache=cache, past=past, keep=1)[:, 0]
             past += fresh.shape[1]
@@ -180,9 +190,8 @@ def sample(
             finished |= token == stop
             fresh = ids[:, place : place + 1]
             if finished.all():
-                end = place + 1
                 break
         law = (logits[mask] / temperature).log_softmax(-1)
         log_probs[mask] = law.gather(-1, ids[mask][:, None])[:, 0]
         entropy[mask] = -(law.exp() * law).sum(-1)
-    return Sampled(ids[:, :end], mask[:, :end], log_probs[:, :end], entropy[:, :end])
+    return Sampled(ids, mask, log_probs, entropy)

@@ -1,39 +1,37 @@
-"""Policy optimisation on op-search: a warm-started policy of 60 000 parameters, and what became of it.
+"""Policy optimisation on op-search: one warm-started policy of 60 000 parameters, and any recipe.
 
-A full run, 250 steps of 128 responses, takes about twenty seconds on one core, so recipes can be compared with
-everything else equal: the same warm start, the same prompts, learning rates tuned over one ladder, and the same number
-of generated tokens.
+A full run, 250 steps of 128 responses, takes about twenty seconds on one core, so that recipes can be compared with
+everything else equal: the same start, the same prompts, learning rates tuned over one ladder, and the same number of
+generated tokens.
+
+    lab = PolicyLab()
+    run = lab.train(grpo(), steps=250, seed=0)
+    run.evaluation.pass_at(1).mean(), run.evaluation.entropy
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
+from hartley.checks import require
 from hartley.labs import op_search
 from hartley.labs.base import Lab
-from hartley.labs.models import cache_folder, write_folder_once
-from hartley.labs.op_search import EOS, PAD, PROMPT, RESPONSE, VOCABULARY, Problems, draw_problems, verify
+from hartley.labs.op_search import EOS, PAD, RESPONSE, Problems, draw_problems, verify
 from hartley.labs.policies import Sampled, SmallPolicy, sample
-from hartley.labs.training import train
+from hartley.labs.policy_training import Run, Trainer
+from hartley.labs.warm_starts import held_out, warm_started
+from hartley.rl import Recipe, Rollouts, Staged
 from hartley.rl.passes import pass_at_k
 
-TEST = 200
-"""Fixed test prompts."""
 SAMPLES = 16
-"""Answers to each of them."""
-WARM_STEPS, WARM_IMAGE_STEPS = 1200, 300
+"""Answers to each test prompt."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Evaluation:
     length: float
     right_length: float
     generated: int
-    kinds: dict[str, tuple[float, float]]
+    kinds: Mapping[str, tuple[float, float]]
 
     def pass_at(self, k: int) -> Float[Tensor, "prompts"]:
         """Pass@k of each prompt: the paired values of a trial."""
@@ -80,9 +78,11 @@ class PolicyLab(Lab):
     ----------
     width : of the policy: 48, or 64 where collapse is to be seen clearly.
     images : the digits come as 8 x 8 pictures instead of tokens; those of the test are never trained on.
-    noise : standard deviation of Gaussian noise on pixels in [0, 1], where a method perturbs its images.
+    noise : standard deviation of the Gaussian noise that perturbs pixels in [0, 1].
     tool : an interpreter writes the value after each operator.
     tool_error : probability that it shows a wrong one.
+    prompts, answers : of a training step: groups, and responses in a group.
+    minibatches : updates from the responses of a step.
     """
 
     width: int = 48
@@ -90,16 +90,27 @@ class PolicyLab(Lab):
     noise: float = 0.1
     tool: bool = False
     tool_error: float = 0.0
+    prompts: int = 16
+    answers: int = 8
+    minibatches: int = 2
+
+    @property
+    def steps(self) -> int:
+        """Length of a run where none is given."""
+        return 50 if self.quick else 250
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The ladder that learning rates are tuned over."""
+        return (3e-4,) if self.quick else (1e-4, 3e-4)
 
     def policy(self) -> SmallPolicy:
-        """The warm-started policy, a copy of its own; trained once and kept in the cache folder."""
-        policy = _fresh(self.width, self.images)
-        policy.load_state_dict(_warm_start(self.width, self.images))
-        return policy.eval()
+        """The policy that every run starts from, a copy of its own."""
+        return warm_started(self.width, self.images)
 
     def test_problems(self) -> Problems:
         """The fixed test prompts."""
-        return _test_problems(self.images)
+        return held_out(self.images)
 
     def draw(self, count: int, generator: torch.Generator) -> Problems:
         """Fresh problems to train on, none of them in the test."""
@@ -111,7 +122,6 @@ class PolicyLab(Lab):
         problems: Problems,
         generator: torch.Generator,
         *,
-        length: int = RESPONSE,
         temperature: float = 1.0,
         modulation: Callable[[Tensor], Tensor] | None = None,
         prefixes: Int[Tensor, "batch length"] | None = None,
@@ -125,7 +135,7 @@ class PolicyLab(Lab):
         return sample(
             policy,
             problems.prompts,
-            length,
+            RESPONSE,
             generator=generator,
             stop=EOS,
             pad=PAD,
@@ -135,6 +145,47 @@ class PolicyLab(Lab):
             prefixes=prefixes,
             starts=starts,
             forced=calculator if self.tool else None,
+        )
+
+    def rollouts(
+        self,
+        policy: SmallPolicy,
+        problems: Problems,
+        group: Int[Tensor, "batch"],
+        generator: torch.Generator,
+        *,
+        prefixes: Int[Tensor, "batch length"] | None = None,
+        starts: Int[Tensor, "batch"] | None = None,
+        **options: Any,
+    ) -> Rollouts:
+        """One response to each problem, with its reward; `options` are those of `sample`.
+
+        Its fields: "prompt" and "images" (where there are any) lead back to the problem; "end_think", "truncated";
+        "start", the first position that is not copied; "kinds" of token; "triggers", where the policy chooses between
+        another attempt and its answer.
+        """
+        drawn = self.sample(policy, problems, generator, prefixes=prefixes, starts=starts, **options)
+        verdict = verify(problems.prompts, drawn.ids)
+        kinds = op_search.token_kinds(drawn.ids)
+        extra = {
+            "prompt": problems.prompts,
+            "end_think": verdict.end_think,
+            "truncated": verdict.truncated,
+            "start": torch.zeros_like(group) if starts is None else starts,
+            "kinds": kinds,
+            "triggers": kinds == op_search.CHOICE,
+        }
+        if problems.images is not None:
+            extra["images"] = problems.images
+        return Rollouts(
+            ids=drawn.ids,
+            mask=drawn.mask,
+            group=group,
+            rewards=verdict.correct.float(),
+            correct=verdict.correct,
+            log_probs=drawn.log_probs,
+            entropy=drawn.entropy,
+            fields=extra,
         )
 
     def evaluate(
@@ -151,96 +202,104 @@ class PolicyLab(Lab):
         generator = torch.Generator().manual_seed(seed)
         if noise:
             problems = problems.perturbed(noise, generator)
-        answered = self.sample(policy, problems.repeat(SAMPLES), generator)
-        verdict = verify(problems.prompts.repeat_interleave(SAMPLES, 0), answered.ids)
-        lengths = (answered.ids != PAD).sum(1).float()
-        kinds = op_search.token_kinds(answered.ids)
-        drawn = answered.mask
+        with _one_thread():
+            drawn = self.sample(policy, problems.repeat(SAMPLES), generator)
+        verdict = verify(problems.prompts.repeat_interleave(SAMPLES, 0), drawn.ids)
+        lengths = (drawn.ids != PAD).sum(1).float()
+        kinds = op_search.token_kinds(drawn.ids)
         return Evaluation(
             correct=verdict.correct.view(-1, SAMPLES).sum(1),
             samples=SAMPLES,
             difficulty=problems.difficulty,
-            entropy=float(answered.entropy[drawn].mean()),
+            entropy=float(drawn.entropy[drawn.mask].mean()),
             length=float(lengths.mean()),
             right_length=float(lengths[verdict.correct].mean()),
-            generated=int(drawn.sum()),
+            generated=int(drawn.mask.sum()),
             kinds={
-                name: (
-                    float((kinds[drawn] == kind).float().mean()),
-                    float(answered.entropy[drawn & (kinds == kind)].mean()),
-                )
+                name: (float((kinds == kind)[drawn.mask].float().mean()), float(drawn.entropy[which].mean()))
                 for kind, name in enumerate(op_search.KINDS)
+                if (which := drawn.mask & (kinds == kind)).any()
             },
         )
 
+    def train(
+        self,
+        recipe: Recipe | Staged,
+        *,
+        rate: float = 3e-4,
+        steps: int | None = None,
+        tokens: int | None = None,
+        seed: int = 0,
+        every: int = 0,
+        policy: SmallPolicy | None = None,
+        progress: Callable[[int, Mapping[str, float]], None] | None = None,
+    ) -> Run:
+        """Train a copy of the warm start: AdamW, ten steps of warm-up, gradients clipped at norm 1.
 
-def _share_and_mean(values: Tensor, among: Tensor, which: Tensor) -> tuple[float, float]:
-    return float(which[among].float().mean()), float(values[among & which].mean())
+        Parameters
+        ----------
+        rate : learning rate.
+        steps, tokens : the budget, in steps or in *generated* tokens; by default the lab's number of steps.
+        seed : of prompts, responses and mini-batches. Recipes see the same prompts.
+        every : evaluate also at the start and after so many steps; 0: at the end alone.
+        policy : start from this one, which is changed in place.
+        progress : told the number of each finished step and its entry of the history.
+        """
+        require(steps is None or tokens is None, "tokens", tokens, "a budget in steps or in tokens, not in both")
+        require(recipe.needs <= self._known(), "recipe", recipe.name, f"one that needs of {sorted(self._known())}")
+        steps = self.steps if tokens is None and steps is None else steps
+        policy = self.policy() if policy is None else policy
+        with _one_thread():
+            return Trainer(self, policy, recipe, rate, seed).run(steps, tokens, every, progress)
+
+    def _known(self) -> frozenset[str]:
+        known = {"prompt", "end_think", "truncated", "start", "kinds", "triggers", "second_moment", "reference"}
+        return frozenset(known | ({"images", "visual_uncertainty", "noisy"} if self.images else set()))
+
+    def compare(
+        self,
+        recipes: Mapping[str, Recipe | Staged],
+        seed: int,
+        *,
+        tokens: int,
+        rates: Sequence[float] = (),
+        every: int = 0,
+        score: Callable[[Evaluation], float] = lambda e: float(e.pass_at(1).mean()),
+        progress: Callable[[str], None] | None = None,
+    ) -> dict[str, Run]:
+        """Train every recipe at every learning rate for as many generated tokens; the best rate of each.
+
+        Parameters
+        ----------
+        tokens : the budget of each run.
+        rates : the ladder; by default that of the lab.
+        score : what rates are chosen by, on 200 prompts of its own that are neither trained on nor in the test.
+        progress : told what is about to run.
+        """
+        chosen: dict[str, Run] = {}
+        ladder = tuple(rates) or self.rates
+        half = "test" if self.images else None
+        validation = draw_problems(
+            200, torch.Generator().manual_seed(2**32 + seed), avoid=self.test_problems(), images=half
+        )
+        for name, recipe in recipes.items():
+            runs = []
+            for rate in ladder:
+                if progress is not None:
+                    progress(f"{name}, learning rate {rate:g}")
+                runs.append(self.train(recipe, rate=rate, tokens=tokens, seed=seed, every=every))
+            if len(runs) > 1:
+                runs.sort(key=lambda run: score(self.evaluate(run.policy, seed=seed, problems=validation)))
+            chosen[name] = runs[-1]
+        return chosen
 
 
-@cache
-def _test_problems(images: bool) -> Problems:
-    return draw_problems(TEST, torch.Generator().manual_seed(2**31), images="test" if images else None)
-
-
-def _fresh(width: int, images: bool) -> SmallPolicy:
-    return SmallPolicy(VOCABULARY, PROMPT + RESPONSE, width=width, image_places=op_search.DIGITS if images else ())
-
-
-@cache
-def _warm_start(width: int, images: bool) -> dict[str, Tensor]:
-    """Weights from the cache folder, trained on first use."""
-    from safetensors.torch import load_file, save_file
-
-    name = f"op-search-{'images' if images else 'text'}-{width}-{WARM_IMAGE_STEPS if images else WARM_STEPS}"
-
-    def write(folder: Path) -> None:
-        save_file(warm_start(width, images=images, announce=True).state_dict(), folder / "policy.safetensors")
-
-    return load_file(write_folder_once(cache_folder() / name, write) / "policy.safetensors")
-
-
-def warm_start(width: int = 48, *, images: bool = False, announce: bool = False) -> SmallPolicy:
-    """A policy that imitates the random searcher, from 1200 steps of 128 traces on fresh prompts outside the test.
-
-    The image variant goes on from the weights of the text variant: its eye learns to see in each training picture the
-    digit's embedding, then everything is trained on traces together.
-    """
-    policy = _fresh(width, images)
-    if images:
-        policy.load_state_dict(_warm_start(width, False), strict=False)
-        _open_eye(policy)
-    generator = torch.Generator().manual_seed(0)
-    steps = WARM_IMAGE_STEPS if images else WARM_STEPS
-    half = "train" if images else None
-    problems = draw_problems(128 * steps, generator, avoid=_test_problems(images), images=half)
-    traces = op_search.search_traces(problems, generator)
-
-    def loss(rows: NDArray[Any]) -> Tensor:
-        chosen, responses = problems[torch.from_numpy(rows)], traces[torch.from_numpy(rows)]
-        logits = policy(torch.cat([chosen.prompts, responses[:, :-1]], 1), chosen.images, keep=RESPONSE)
-        return F.cross_entropy(logits.flatten(0, 1), responses.flatten(), ignore_index=PAD)
-
-    def progress(step: int) -> None:
-        if announce and step % 50 == 0:
-            done = "\n" if step + 50 >= steps else ""
-            print(f"\rwarm-starting a policy once: step {step} of {steps}", end=done, file=sys.stderr, flush=True)
-
-    rate, rng = 1e-3 if images else 3e-3, np.random.default_rng(0)
-    train(
-        policy, loss, examples=len(problems), steps=steps, batch=128, rate=rate, rng=rng, rising=0.1, progress=progress
-    )
-    return policy
-
-
-def _open_eye(policy: SmallPolicy) -> None:
-    """Teach the eye that each training picture of a digit looks like the digit's token."""
-    digits = torch.arange(10).repeat_interleave(400)
-    pictures = op_search.draw_images(digits, "train", torch.Generator().manual_seed(0))
-    meanings = policy.tokens.weight[:10].detach()
-
-    def loss(rows: NDArray[Any]) -> Tensor:
-        seen = policy.eye(pictures[torch.from_numpy(rows)])
-        return F.mse_loss(seen, meanings[digits[torch.from_numpy(rows)]])
-
-    train(policy.eye, loss, examples=len(digits), steps=1500, batch=256, rate=3e-3, rng=np.random.default_rng(0))
+@contextmanager
+def _one_thread() -> Any:
+    """Networks this small lose more by sharing their work than they gain."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
