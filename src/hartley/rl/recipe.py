@@ -145,9 +145,10 @@ class Recipe:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What must be supplied beyond log-probabilities and entropies: names of fields, "second_moment", "reference".
+        """What must be supplied: names of fields, "entropy" of the rollouts, "second_moment", "reference".
 
-        A trainer asks before it samples, so that a recipe that lacks something fails at once.
+        A trainer asks before it samples, so that a recipe that lacks something fails at once, and leaves out the
+        passes that nobody needs.
         """
         found = {name for stage in self._functions() for name in getattr(stage, "needs", ())}
         reference = callable(self.kl_coefficient) or self.kl_coefficient != 0
@@ -201,7 +202,7 @@ class Recipe:
         ------
         ValueError : a statistic is missing that a stage needs.
         """
-        for name in self.needs & _BY_TRAINER:
+        for name in self.needs & {"second_moment", "reference"}:
             value = tokens.second_moment if name == "second_moment" else tokens.reference_log_probs
             require(value is not None, name, None, f"a statistic of every token, which recipe {self.name!r} needs")
         low, high = self.clip_range(tokens) if callable(self.clip_range) else self.clip_range
@@ -282,7 +283,7 @@ def combine(*recipes: Recipe, name: str | None = None) -> Recipe:
 
 
 _MISSING = object()
-_BY_TRAINER = frozenset({"second_moment", "reference"})  # not fields of the rollouts: statistics of the update
+_BY_TRAINER = frozenset({"entropy", "second_moment", "reference"})  # statistics, not fields of the rollouts
 
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:
