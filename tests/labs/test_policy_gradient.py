@@ -26,6 +26,14 @@ def _policy(lab: PolicyLab = LAB) -> SmallPolicy:
     return policy
 
 
+@pytest.fixture(autouse=True)
+def _few_test_problems(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluations of a tenth of a second."""
+    if "slow" not in request.keywords:
+        every = PolicyLab.test_problems
+        monkeypatch.setattr(PolicyLab, "test_problems", lambda lab: every(lab)[:20])
+
+
 def _trainer(recipe: Recipe | Staged, lab: PolicyLab = LAB, seed: int = 0) -> Trainer:
     return Trainer(lab, _policy(lab), recipe, 1e-3, seed)
 
@@ -251,20 +259,29 @@ def test_a_budget_of_tokens_ends_with_the_step_that_spends_it() -> None:
     assert spent[-1] >= 1500 > spent[-2]
 
 
+def test_comparison_tunes_every_recipe_over_the_same_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PolicyLab, "policy", _policy)
+    told: list[str] = []
+    scores = iter([1.0, 0.0, 0.0, 1.0])
+    runs = LAB.compare(
+        {"a": grpo(), "b": dapo(rounds=2)},
+        seed=0,
+        tokens=1000,
+        rates=(1e-3, 1e-2),
+        score=lambda _: next(scores),
+        progress=told.append,
+    )
+    assert told == [f"{name}, learning rate {rate}" for name in "ab" for rate in ("0.001", "0.01")]
+    assert {name: run.rate for name, run in runs.items()} == {"a": 1e-3, "b": 1e-2}
+    assert all(run.generated >= 1000 for run in runs.values())
+
+
 def test_evaluation_counts() -> None:
     evaluation = LAB.evaluate(_policy())
-    assert evaluation.correct.shape == (200,)
+    assert evaluation.correct.shape == (20,)
     assert 0 <= float(evaluation.pass_at(1).mean()) <= float(evaluation.pass_at(16).mean()) <= 1
-    made = Evaluation(
-        torch.tensor([16, 8, 0]),
-        16,
-        torch.tensor([0, 1, 2]),
-        entropy=0,
-        length=0,
-        right_length=0,
-        generated=0,
-        kinds={},
-    )
+    assert sum(share for share, _ in evaluation.kinds.values()) <= 1
+    made = replace(evaluation, correct=torch.tensor([16, 8, 0]), difficulty=torch.tensor([0, 1, 2]))
     assert made.by_difficulty() == (1.0, 0.5, 0.0)
     assert made.pass_at(16).tolist() == [1, 1, 0]
 

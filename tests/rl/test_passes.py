@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from hartley.rl.passes import pass_at_k
+from hartley.rl import pass_at_k
 
 
 def test_known_values() -> None:

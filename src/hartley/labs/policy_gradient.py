@@ -27,8 +27,7 @@ from hartley.labs.op_search import EOS, PAD, RESPONSE, Problems, draw_problems, 
 from hartley.labs.policies import Sampled, SmallPolicy, sample
 from hartley.labs.policy_training import Run, Trainer
 from hartley.labs.warm_starts import held_out, warm_started
-from hartley.rl import Recipe, Rollouts, Staged
-from hartley.rl.passes import pass_at_k
+from hartley.rl import Recipe, Rollouts, Staged, pass_at_k
 
 SAMPLES = 16
 """Answers to each test prompt."""
@@ -273,15 +272,12 @@ class PolicyLab(Lab):
         ----------
         tokens : the budget of each run.
         rates : the ladder; by default that of the lab.
-        score : what rates are chosen by, on 200 prompts of its own that are neither trained on nor in the test.
+        score : what rates are chosen by, on 200 fresh prompts that are not in the test.
         progress : told what is about to run.
         """
         chosen: dict[str, Run] = {}
         ladder = tuple(rates) or self.rates
-        half = "test" if self.images else None
-        validation = draw_problems(
-            200, torch.Generator().manual_seed(2**32 + seed), avoid=self.test_problems(), images=half
-        )
+        validation = self.draw(200, torch.Generator().manual_seed(2**32 + seed))
         for name, recipe in recipes.items():
             runs = []
             for rate in ladder:

@@ -194,6 +194,9 @@ class Trainer:
     @torch.no_grad()
     def perturb(self, recipe: Recipe, batch: Rollouts, temperature: float) -> Rollouts:
         """How far the perturbed images move each token's law; the answers in "noisy" are updated as if seen so."""
+        require(
+            "images" in batch.fields, "noisy", recipe.name, "no perturbed input, for prompts are text here: images=True"
+        )
         clean = batch.fields["images"]
         member = torch.unique(batch.group, return_inverse=True)[1]
         noise = torch.randn(int(member.max()) + 1, *clean.shape[1:], generator=self.generator)

@@ -9,6 +9,7 @@ from hartley.rl.objective import (
     kl_estimate,
     overlong_penalty,
 )
+from hartley.rl.passes import pass_at_k
 from hartley.rl.recipe import GroupAdvantage, Prepared, Recipe, Staged, combine
 from hartley.rl.recipes import MixedGroups, OverlongPenalty, dapo, dr_grpo, grpo, steer
 from hartley.rl.rollouts import Rollouts, State, Tokens, importance_ratio
@@ -38,6 +39,7 @@ __all__ = [
     "informative_groups",
     "kl_estimate",
     "overlong_penalty",
+    "pass_at_k",
     "steer",
     "steer_weights",
     "token_statistics",
