@@ -252,7 +252,8 @@ class PolicyLab(Lab):
             return Trainer(self, policy, recipe, rate, seed).run(steps, tokens, every, progress)
 
     def _known(self) -> frozenset[str]:
-        known = {"prompt", "end_think", "truncated", "start", "kinds", "triggers", "second_moment", "reference"}
+        known = {"prompt", "end_think", "truncated", "start", "kinds", "triggers"}
+        known |= {"entropy", "second_moment", "reference", "reference_log_probs"}
         return frozenset(known | ({"images", "visual_uncertainty", "noisy"} if self.images else set()))
 
     def compare(
@@ -272,12 +273,12 @@ class PolicyLab(Lab):
         ----------
         tokens : the budget of each run.
         rates : the ladder; by default that of the lab.
-        score : what rates are chosen by, on 200 fresh prompts that are not in the test.
+        score : what rates are chosen by, on fresh prompts, as many as in the test and none of them.
         progress : told what is about to run.
         """
         chosen: dict[str, Run] = {}
         ladder = tuple(rates) or self.rates
-        validation = self.draw(200, torch.Generator().manual_seed(2**32 + seed))
+        validation = self.draw(len(self.test_problems()), torch.Generator().manual_seed(2**32 + seed))
         for name, recipe in recipes.items():
             runs = []
             for rate in ladder:

@@ -14,8 +14,7 @@ from torch import Tensor
 from hartley.checks import require
 from hartley.labs.op_search import PAD
 from hartley.labs.policies import SmallPolicy
-from hartley.measures import kl_divergence
-from hartley.rl import Recipe, Rollouts, Staged, State, Tokens, token_statistics
+from hartley.rl import Prepared, Recipe, Rollouts, Staged, State, Tokens, symmetric_kl, token_statistics
 
 if TYPE_CHECKING:
     from hartley.labs.policy_gradient import Evaluation, PolicyLab
@@ -117,15 +116,21 @@ class Trainer:
         sampled = replace(self.gather(recipe, temperature), state=self.state, progress=share)
         if recipe.noisy is not None or "visual_uncertainty" in recipe.needs:
             sampled = self.perturb(recipe, sampled, temperature)
+        if self.reference is not None:
+            with torch.no_grad():
+                known = token_statistics(_logits(self.reference, sampled), sampled.ids, temperature=temperature)
+            sampled = replace(sampled, fields={**sampled.fields, "reference_log_probs": known.log_probs})
         prepared = recipe.prepare(sampled)
         self.state = prepared.rollouts.state
         log: dict[str, list[Tensor]] = {}
-        rows = prepared.mask.any(1).nonzero()[:, 0]  # what nothing is learned from need not be computed
-        rows = rows[torch.randperm(len(rows), generator=self.generator)]
-        for part in rows.tensor_split(self.lab.minibatches):
-            if len(part) == 0:
+        learned = prepared.mask.any(1)  # what nothing is learned from need not be computed
+        groups = torch.unique(prepared.rollouts.group[learned])
+        groups = groups[torch.randperm(len(groups), generator=self.generator)]
+        for part in groups.tensor_split(self.lab.minibatches):
+            rows = (learned & torch.isin(prepared.rollouts.group, part)).nonzero()[:, 0]
+            if len(rows) == 0:
                 continue
-            tokens = self.tokens(recipe, prepared.rollouts, prepared.advantages, prepared.mask, part, temperature)
+            tokens = self.tokens(recipe, prepared, rows, temperature)
             loss, logged = recipe.loss(tokens)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
@@ -201,13 +206,14 @@ class Trainer:
         member = torch.unique(batch.group, return_inverse=True)[1]
         noise = torch.randn(int(member.max()) + 1, *clean.shape[1:], generator=self.generator)
         images = clean + self.lab.noise * noise[member]  # one draw a prompt
-        sharp, blurred = (_logits(self.policy, batch, i) / temperature for i in (clean, images))
-        uncertainty = (kl_divergence(sharp, blurred) + kl_divergence(blurred, sharp)) / 2
-        extra = {**batch.fields, "visual_uncertainty": torch.where(batch.mask, uncertainty, 0.0)}
+        blurred, extra = _logits(self.policy, batch, images), dict(batch.fields)
+        if "visual_uncertainty" in recipe.needs:
+            uncertainty = symmetric_kl(_logits(self.policy, batch) / temperature, blurred / temperature)
+            extra["visual_uncertainty"] = torch.where(batch.mask, uncertainty, 0.0)
         if recipe.noisy is None:
             return replace(batch, fields=extra)
         noisy = recipe.noisy(replace(batch, fields=extra), self.generator)
-        seen = token_statistics(blurred, batch.ids)
+        seen = token_statistics(blurred, batch.ids, temperature=temperature)
         branch = noisy[:, None] & batch.mask
         extra |= {"noisy": noisy, "images": torch.where(noisy[:, None, None], images, clean)}
         return replace(
@@ -217,27 +223,20 @@ class Trainer:
             fields=extra,
         )
 
-    def tokens(
-        self, recipe: Recipe, batch: Rollouts, advantages: Tensor, mask: Tensor, rows: Tensor, temperature: float
-    ) -> Tokens:
+    def tokens(self, recipe: Recipe, prepared: Prepared, rows: Tensor, temperature: float) -> Tokens:
         """One mini-batch under the current policy."""
-        part = _take(batch, rows)
+        part = _take(prepared.rollouts, rows)
         moment = "second_moment" in recipe.needs
         now = token_statistics(_logits(self.policy, part), part.ids, temperature=temperature, second_moment=moment)
-        reference = None
-        if self.reference is not None:
-            with torch.no_grad():
-                logits = _logits(self.reference, part)
-                reference = token_statistics(logits, part.ids, temperature=temperature).log_probs
         return Tokens(
             log_probs=now.log_probs,
             old_log_probs=part.log_probs,
             entropy=now.entropy,
-            advantages=advantages[rows],
-            mask=mask[rows],
+            advantages=prepared.advantages[rows],
+            mask=prepared.mask[rows],
             rollouts=part,
             second_moment=now.second_moment,
-            reference_log_probs=reference,
+            reference_log_probs=part.fields.get("reference_log_probs"),
         )
 
 

@@ -1,6 +1,21 @@
 """Optimise a policy token by token, with its entropy in view."""
 
+from hartley.rl.branching import CriticalTokens, critical_positions
+from hartley.rl.down_sampling import DualDownSampling, downsample, max_variance_subset, token_keep_mask
 from hartley.rl.entropy_change import SteerWeights, entropy_change, steer_weights
+from hartley.rl.entropy_target import EntropyTemperature, OverlongFilter, SolvedTemperature, solve_temperature, unsolved
+from hartley.rl.heterogeneous import (
+    EntropyClip,
+    EntropyScale,
+    Redistribution,
+    TokenGroupAdvantage,
+    TokenTemperature,
+    adaptive_clip,
+    entropy_scale,
+    normalised_entropy,
+    redistribution,
+    token_group_advantage,
+)
 from hartley.rl.objective import (
     aggregate,
     clipped_surrogate,
@@ -10,37 +25,113 @@ from hartley.rl.objective import (
     overlong_penalty,
 )
 from hartley.rl.passes import pass_at_k
+from hartley.rl.phase_entropy import PhaseEntropyReward, phase_entropy, phase_entropy_reward
 from hartley.rl.recipe import GroupAdvantage, Prepared, Recipe, Staged, combine
-from hartley.rl.recipes import MixedGroups, OverlongPenalty, dapo, dr_grpo, grpo, steer
+from hartley.rl.recipes import (
+    MixedGroups,
+    OverlongPenalty,
+    acereason,
+    ares,
+    cure,
+    d3s,
+    dapo,
+    dr_grpo,
+    grpo,
+    hapo,
+    pear,
+    steer,
+    vogue,
+)
 from hartley.rl.rollouts import Rollouts, State, Tokens, importance_ratio
 from hartley.rl.statistics import TokenStatistics, token_statistics
+from hartley.rl.visual_uncertainty import (
+    NoisyBranch,
+    VisualUncertaintyAdvantage,
+    capped_bonus,
+    sampled_symmetric_kl,
+    symmetric_kl,
+    visual_uncertainty_advantage,
+)
+from hartley.rl.window_entropy import (
+    HierarchicalEntropyReward,
+    WindowKL,
+    count_windows,
+    difficulty,
+    entropy_threshold,
+    hierarchical_entropy_reward,
+    window_entropy,
+)
 
 __all__ = [
+    "CriticalTokens",
+    "DualDownSampling",
+    "EntropyClip",
+    "EntropyScale",
+    "EntropyTemperature",
     "GroupAdvantage",
+    "HierarchicalEntropyReward",
     "MixedGroups",
+    "NoisyBranch",
+    "OverlongFilter",
     "OverlongPenalty",
+    "PhaseEntropyReward",
     "Prepared",
     "Recipe",
+    "Redistribution",
     "Rollouts",
+    "SolvedTemperature",
     "Staged",
     "State",
     "SteerWeights",
+    "TokenGroupAdvantage",
     "TokenStatistics",
+    "TokenTemperature",
     "Tokens",
+    "VisualUncertaintyAdvantage",
+    "WindowKL",
+    "acereason",
+    "adaptive_clip",
     "aggregate",
+    "ares",
+    "capped_bonus",
     "clipped_surrogate",
     "combine",
+    "count_windows",
+    "critical_positions",
+    "cure",
+    "d3s",
     "dapo",
+    "difficulty",
+    "downsample",
     "dr_grpo",
     "entropy_change",
+    "entropy_scale",
+    "entropy_threshold",
     "group_advantage",
     "grpo",
+    "hapo",
+    "hierarchical_entropy_reward",
     "importance_ratio",
     "informative_groups",
     "kl_estimate",
+    "max_variance_subset",
+    "normalised_entropy",
     "overlong_penalty",
     "pass_at_k",
+    "pear",
+    "phase_entropy",
+    "phase_entropy_reward",
+    "redistribution",
+    "sampled_symmetric_kl",
+    "solve_temperature",
     "steer",
     "steer_weights",
+    "symmetric_kl",
+    "token_group_advantage",
+    "token_keep_mask",
     "token_statistics",
+    "unsolved",
+    "visual_uncertainty_advantage",
+    "vogue",
+    "window_entropy",
 ]

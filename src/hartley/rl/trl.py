@@ -42,6 +42,7 @@ FieldFunction = Callable[[Tensor, Tensor], Tensor]
 
 _OWN = "recipe_"  # what the recipe keeps beside TRL's own tensors
 _STATISTICS = frozenset({"entropy", "second_moment", "reference"})
+_FIELDS = frozenset({"end_think", "truncated", "reference_log_probs"})  # that the trainer knows how to find
 
 
 class RecipeGRPOTrainer(GRPOTrainer):
@@ -85,7 +86,7 @@ class RecipeGRPOTrainer(GRPOTrainer):
             args.beta = 1.0 if "reference" in self.recipe.needs else 0.0
             args.temperature = first.policy_temperature({})
         super().__init__(model, reward_funcs, args, **kwargs)
-        missing = sorted(self.recipe.needs - _STATISTICS - {"end_think", "truncated", *self._field_functions})
+        missing = sorted(self.recipe.needs - _STATISTICS - _FIELDS - self._field_functions.keys())
         require(not missing, "fields", sorted(self._field_functions), f"functions for {missing}, for the recipe")
         for each in self.recipe.recipes if isinstance(self.recipe, Staged) else (self.recipe,):
             self._check(each)
@@ -328,6 +329,8 @@ class RecipeGRPOTrainer(GRPOTrainer):
             elif name == "end_think":
                 found = (ids == self._end_think_id()) & batch["completion_mask"].bool()
                 fields[name] = torch.where(found.any(1), found.int().argmax(1), -1)
+            elif name == "reference_log_probs":
+                fields[name] = batch["ref_per_token_logps"]
             else:
                 last = (batch["completion_mask"].sum(1) - 1).clamp(min=0)
                 ends = torch.tensor(self.eos_token_ids, device=ids.device)
