@@ -99,6 +99,11 @@ class PolicyLab(Lab):
         return 50 if self.quick else 250
 
     @property
+    def budget(self) -> int:
+        """Generated tokens of a run that is compared with others: about `steps` steps of GRPO."""
+        return 120_000 if self.quick else 640_000
+
+    @property
     def rates(self) -> tuple[float, ...]:
         """The ladder that learning rates are tuned over."""
         return (3e-4,) if self.quick else (1e-4, 3e-4)
@@ -261,7 +266,7 @@ class PolicyLab(Lab):
         recipes: Mapping[str, Recipe | Staged],
         seed: int,
         *,
-        tokens: int,
+        tokens: int | None = None,
         rates: Sequence[float] = (),
         every: int = 0,
         score: Callable[[Evaluation], float] = lambda e: float(e.pass_at(1).mean()),
@@ -271,7 +276,7 @@ class PolicyLab(Lab):
 
         Parameters
         ----------
-        tokens : the budget of each run.
+        tokens : the budget of each run; by default that of the lab.
         rates : the ladder; by default that of the lab.
         score : what rates are chosen by, on fresh prompts, as many as in the test and none of them.
         progress : told what is about to run.
@@ -284,7 +289,7 @@ class PolicyLab(Lab):
             for rate in ladder:
                 if progress is not None:
                     progress(f"{name}, learning rate {rate:g}")
-                runs.append(self.train(recipe, rate=rate, tokens=tokens, seed=seed, every=every))
+                runs.append(self.train(recipe, rate=rate, tokens=tokens or self.budget, seed=seed, every=every))
             if len(runs) > 1:
                 runs.sort(key=lambda run: score(self.evaluate(run.policy, seed=seed, problems=validation)))
             chosen[name] = runs[-1]
