@@ -17,7 +17,24 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import GRPOConfig, GRPOTrainer
 
-from hartley.rl import Recipe, Rollouts, Staged, combine, dapo, dr_grpo, grpo, steer, token_statistics
+from hartley.rl import (
+    EntropyTemperature,
+    Recipe,
+    Rollouts,
+    Staged,
+    acereason,
+    ares,
+    combine,
+    cure,
+    d3s,
+    dapo,
+    dr_grpo,
+    grpo,
+    hapo,
+    pear,
+    steer,
+    token_statistics,
+)
 from hartley.rl.trl import RecipeGRPOTrainer
 from hartley.rl.trl_callbacks import EntropyLog, set_temperature
 
@@ -100,6 +117,13 @@ RECIPES: list[Callable[[], Recipe | Staged]] = [
     lambda: steer(0.3),
     lambda: steer(0.3, estimator="exact"),
     lambda: dapo(rounds=2).with_(weights=steer(0.3)),
+    lambda: cure(branches=1, top_k=3, rounds=2),
+    d3s,
+    lambda: hapo(rounds=2),
+    pear,
+    lambda: pear(alpha=-1.0, kl=0.01).with_(weights=steer(0.3)),
+    lambda: ares(kl=0.01),
+    lambda: acereason(temperature=EntropyTemperature(target=1.0), filter_overlong=True),
     lambda: Staged((dapo(rounds=1), grpo()), (0.5,)),
 ]
 

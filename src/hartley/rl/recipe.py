@@ -15,9 +15,13 @@ In the order in which a training step asks for them:
     kl_coefficient  tokens -> factor on the KL term
     aggregate       how the losses of the tokens become one number
 
-A stage is a number where that says it all, else a function; every one is pure. A function may carry two attributes:
-`needs`, names of what it reads beyond the rollouts' own statistics, and `observe(state, rollouts) -> state`, what it
-remembers from batch to batch. A factor on the advantage is a weight: the clipped surrogate is homogeneous in it.
+A stage is a number where that says it all, else a function; every one is pure. A function may carry attributes:
+
+    needs                                names of what it reads beyond the rollouts' own statistics
+    observe(state, rollouts) -> state    what it remembers from batch to batch
+    derive(rollouts) -> fields           what a stage of the loss takes from whole groups, which mini-batches split
+
+A factor on the advantage is a weight: the clipped surrogate is homogeneous in it.
 """
 
 from __future__ import annotations
@@ -55,7 +59,7 @@ class Prepared:
 
     Attributes
     ----------
-    rollouts : with shaped rewards; `state` is what the next batch is to start with.
+    rollouts : with shaped rewards and derived fields; `state` is what the next batch is to start with.
     advantages : one a token, zero outside the mask.
     mask : tokens that are trained: the rollouts' own, less what was not selected.
     """
@@ -172,9 +176,12 @@ class Recipe:
         missing = self.needs - rollouts.fields.keys() - _BY_TRAINER
         require(not missing, "rollouts.fields", sorted(rollouts.fields), f"{sorted(missing)}, for {self.name!r}")
         state = rollouts.state
+        derived: dict[str, Tensor] = {}
         for stage in self._functions():
             if hasattr(stage, "observe"):
                 state = stage.observe(state, rollouts)
+            if hasattr(stage, "derive"):
+                derived |= stage.derive(rollouts)
         if self.shape_reward is not None:
             rollouts = replace(rollouts, rewards=self.shape_reward(rollouts))
         advantages = self.advantages(rollouts)
@@ -187,7 +194,7 @@ class Recipe:
         mask = rollouts.mask
         if self.select is not None:
             mask = mask & self.select(rollouts, advantages)
-        return Prepared(replace(rollouts, state=state), advantages, mask)
+        return Prepared(replace(rollouts, state=state, fields={**rollouts.fields, **derived}), advantages, mask)
 
     def loss(
         self, tokens: Tokens, *, total: float | Tensor | None = None

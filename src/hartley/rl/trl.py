@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 from trl import GRPOTrainer
+from trl.trainer.utils import split_pixel_values_by_grid, unsplit_pixel_values_by_grid
 
 from hartley.checks import require
 from hartley.rl._trl_batches import GROUP, completion_logits, extras, replace_groups, sequences
@@ -36,13 +37,15 @@ from hartley.rl.recipes import dapo
 from hartley.rl.rollouts import Rollouts, State, Tokens
 from hartley.rl.statistics import token_statistics
 from hartley.rl.trl_callbacks import set_temperature
+from hartley.rl.visual_uncertainty import symmetric_kl
 
 FieldFunction = Callable[[Tensor, Tensor], Tensor]
 """(completion ids, mask) -> a field of the rollouts, with the batch in front."""
 
-_OWN = "recipe_"  # what the recipe keeps beside TRL's own tensors
+_OWN, _FIELD = "recipe_", "field_"  # what the recipe keeps beside TRL's own tensors
 _STATISTICS = frozenset({"entropy", "second_moment", "reference"})
 _FIELDS = frozenset({"end_think", "truncated", "reference_log_probs"})  # that the trainer knows how to find
+_NOISY = frozenset({"noisy", "visual_uncertainty"})  # and if it may perturb
 
 
 class RecipeGRPOTrainer(GRPOTrainer):
@@ -55,6 +58,9 @@ class RecipeGRPOTrainer(GRPOTrainer):
     end_think : token, as text or number, that ends the thinking phase; looked up where a stage needs it.
     fields : further fields that stages need, each from completion ids and mask, as in
         ``fields={"triggers": lambda ids, mask: torch.isin(ids, words)}``.
+    perturb : what a noisy branch does to the pixels of one answer's images, with randomness from the generator:
+        ``lambda pixels, generator: pixels + 0.4 * torch.randn(pixels.shape, generator=generator)``. All answers of a
+        group see the same noise.
     args, kwargs : as for `GRPOTrainer`. A recipe with a KL term makes the trainer keep a reference model.
 
     Raises
@@ -73,12 +79,13 @@ class RecipeGRPOTrainer(GRPOTrainer):
         correct_above: float = 0.5,
         end_think: str | int = "</think>",
         fields: Mapping[str, FieldFunction] | None = None,
+        perturb: Callable[[Tensor, torch.Generator], Tensor] | None = None,
         **kwargs: Any,
     ) -> None:
         self.recipe = recipe or dapo()
         self.correct_above = correct_above
         self.recipe_state: State = {}
-        self._end_think, self._field_functions = end_think, dict(fields or {})
+        self._end_think, self._field_functions, self._perturb = end_think, dict(fields or {}), perturb
         args = copy.copy(args)
         first = self.recipe.at(0.0)
         if args is not None:
@@ -86,7 +93,8 @@ class RecipeGRPOTrainer(GRPOTrainer):
             args.beta = 1.0 if "reference" in self.recipe.needs else 0.0
             args.temperature = first.policy_temperature({})
         super().__init__(model, reward_funcs, args, **kwargs)
-        missing = sorted(self.recipe.needs - _STATISTICS - _FIELDS - self._field_functions.keys())
+        found = _FIELDS | (_NOISY if perturb is not None else set())
+        missing = sorted(self.recipe.needs - _STATISTICS - found - self._field_functions.keys())
         require(not missing, "fields", sorted(self._field_functions), f"functions for {missing}, for the recipe")
         for each in self.recipe.recipes if isinstance(self.recipe, Staged) else (self.recipe,):
             self._check(each)
@@ -105,6 +113,10 @@ class RecipeGRPOTrainer(GRPOTrainer):
             raise ValueError(
                 f"recipe {recipe.name!r} sets the temperature of every token, which vLLM and continuous batching "
                 "cannot: use plain transformers generation, or leave it out with recipe.with_(modulation=None)"
+            )
+        if recipe.noisy is not None and self._perturb is None:
+            raise ValueError(
+                f"recipe {recipe.name!r} updates through perturbed images: give perturb, a function of them"
             )
         if recipe.informative is not None:
             require(
@@ -226,6 +238,8 @@ class RecipeGRPOTrainer(GRPOTrainer):
         batch = self._sample(inputs)
         if self.model.training and recipe.informative is not None:
             batch = self._fill(batch, recipe)
+        if self.model.training and recipe.noisy is not None:
+            batch = self._perturbed(batch, recipe)
         rollouts = self._rollouts(batch)
         everyone = self._gathered(rollouts)
         prepared = recipe.prepare(everyone)
@@ -238,6 +252,10 @@ class RecipeGRPOTrainer(GRPOTrainer):
             "tool_mask": prepared.mask[mine, : rollouts.ids.shape[1]].long(),
             "num_items_in_batch": prepared.mask.sum(),
             _OWN + "answers": torch.tensor(len(prepared.mask), device=rollouts.ids.device),
+        }
+        batch |= {
+            _FIELD + name: value[mine, : rollouts.ids.shape[1]] if value.ndim > 1 else value[mine]
+            for name, value in prepared.rollouts.fields.items()
         }
         self._log_prepared(everyone, prepared)
         if self.model.training and recipe.select is not None:
@@ -306,6 +324,49 @@ class RecipeGRPOTrainer(GRPOTrainer):
         log["sampling/rounds"].append(used)
         return batch
 
+    @torch.no_grad()
+    def _perturbed(self, batch: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+        """Measure where the answers read the image, and exchange images and log-probabilities in the noisy branch."""
+        if "pixel_values" not in batch:
+            raise ValueError(f"recipe {recipe.name!r} perturbs images: expected prompts with images")
+        assert self._perturb is not None
+        assert recipe.noisy is not None
+        generator = torch.Generator(device=self.accelerator.device).manual_seed(self._seed())
+        split = split_pixel_values_by_grid(batch)
+        pixels, noise, group = list(split["pixel_values"]), {}, batch[GROUP].tolist()
+        for image, number in zip(pixels, group, strict=True):
+            if number not in noise:
+                noise[number] = self._perturb(image, generator)
+        other = [noise[number] for number in group]
+        uncertainty, log_probs, entropy = [], [], []
+        size = self.args.per_device_train_batch_size
+        for start in range(0, len(pixels), size):
+            part = {
+                k: v if isinstance(v, Tensor) and v.ndim == 0 else v[start : start + size] for k, v in split.items()
+            }
+            raw, moved = (
+                completion_logits(
+                    self.model, *sequences(part), **extras(_with_pixels(part, images[start : start + size]))
+                )
+                for images in (pixels, other)
+            )
+            uncertainty.append(symmetric_kl(raw, moved))
+            stats = token_statistics(moved, part["completion_ids"], temperature=self.temperature)
+            log_probs.append(stats.log_probs)
+            entropy.append(stats.entropy)
+        noisy = recipe.noisy(self._rollouts(batch), generator)
+        rows = noisy[:, None]
+        changed = {
+            _OWN + "log_probs": torch.where(rows, torch.cat(log_probs), batch[_OWN + "log_probs"]),
+            _OWN + "entropy": torch.where(rows, torch.cat(entropy), batch[_OWN + "entropy"]),
+            _FIELD + "visual_uncertainty": torch.cat(uncertainty),
+            _FIELD + "noisy": noisy,
+        }
+        if "old_per_token_logps" in batch:
+            changed["old_per_token_logps"] = torch.where(rows, torch.cat(log_probs), batch["old_per_token_logps"])
+        images = [b if n else a for a, b, n in zip(pixels, other, noisy.tolist(), strict=True)]
+        return {**batch, "pixel_values": _with_pixels(split, images)["pixel_values"], **changed}
+
     def _dropped(self, batch: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
         """Leave out answers of which nothing was selected, as far as the number of mini-batches allows."""
         used = batch["tool_mask"].any(1)
@@ -319,22 +380,27 @@ class RecipeGRPOTrainer(GRPOTrainer):
         rows = {k: v[order] if isinstance(v, Tensor) and v.ndim else v for k, v in batch.items()}
         return rows | {_OWN + "answers": answers}
 
-    def _rollouts(self, batch: dict[str, Any]) -> Rollouts:
+    def _rollouts(self, batch: dict[str, Any], *, fields: bool = True) -> Rollouts:
+        """What the recipe is to see; fields are found once, for the whole batch, and carried along from there."""
         own = {k.removeprefix(_OWN): v for k, v in batch.items() if k.startswith(_OWN) and k != _OWN + "answers"}
         ids = batch["completion_ids"]
-        fields: dict[str, Tensor] = {}
-        for name in self.recipe.needs - _STATISTICS:
-            if name in self._field_functions:
-                fields[name] = self._field_functions[name](ids, own["mask"])
+        found = {k.removeprefix(_FIELD): v for k, v in batch.items() if k.startswith(_FIELD)}
+        for name in self.recipe.needs - _STATISTICS - found.keys() if fields else ():
+            if name in _NOISY:  # while sampling again, and in evaluation, nothing is perturbed
+                found[name] = (
+                    torch.zeros_like(own["entropy"]) if name == "visual_uncertainty" else own["group"] < -len(ids)
+                )
+            elif name in self._field_functions:
+                found[name] = self._field_functions[name](ids, own["mask"])
             elif name == "end_think":
-                found = (ids == self._end_think_id()) & batch["completion_mask"].bool()
-                fields[name] = torch.where(found.any(1), found.int().argmax(1), -1)
+                ends = (ids == self._end_think_id()) & batch["completion_mask"].bool()
+                found[name] = torch.where(ends.any(1), ends.int().argmax(1), -1)
             elif name == "reference_log_probs":
-                fields[name] = batch["ref_per_token_logps"]
+                found[name] = batch["ref_per_token_logps"]
             else:
                 last = (batch["completion_mask"].sum(1) - 1).clamp(min=0)
-                ends = torch.tensor(self.eos_token_ids, device=ids.device)
-                fields[name] = ~torch.isin(ids.gather(1, last[:, None]).squeeze(1), ends)
+                stops = torch.tensor(self.eos_token_ids, device=ids.device)
+                found[name] = ~torch.isin(ids.gather(1, last[:, None]).squeeze(1), stops)
         mask = own["mask"]
         return Rollouts(
             ids,
@@ -346,7 +412,7 @@ class RecipeGRPOTrainer(GRPOTrainer):
             torch.where(mask, own["entropy"], 0.0),
             self.recipe_state,
             self._progress,
-            fields,
+            found,
         )
 
     def _end_think_id(self) -> int:
@@ -399,7 +465,7 @@ class RecipeGRPOTrainer(GRPOTrainer):
             entropy=entropy,
             advantages=advantages,
             mask=inputs["tool_mask"].bool(),
-            rollouts=self._rollouts(inputs),
+            rollouts=self._rollouts(inputs, fields=False),
             second_moment=moment,
             reference_log_probs=inputs.get("ref_per_token_logps"),
         )
@@ -439,6 +505,15 @@ class RecipeGRPOTrainer(GRPOTrainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None and (path := Path(checkpoint) / "recipe_state.json").exists():
             self.recipe_state = json.loads(path.read_text())
+
+
+def _with_pixels(batch: dict[str, Any], images: list[Tensor]) -> dict[str, Any]:
+    """A split batch with other images, in the form that the model takes."""
+    whole = isinstance(batch["pixel_values"], Tensor)  # one row an answer
+    joined: dict[str, Any] = unsplit_pixel_values_by_grid(
+        {**batch, "pixel_values": torch.stack(images) if whole else images}
+    )
+    return joined
 
 
 class _Modulation(LogitsProcessor):

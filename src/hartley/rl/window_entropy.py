@@ -236,14 +236,17 @@ class WindowKL:
 
     needs = ("entropy", "reference_log_probs")
 
-    def __call__(self, tokens: Tokens) -> float | Float[Tensor, "batch time"]:
-        rollouts = tokens.rollouts
+    def __call__(self, tokens: Tokens) -> Float[Tensor, "batch time"]:
+        return tokens.rollouts.fields["ares.kl"]
+
+    def derive(self, rollouts: Rollouts) -> dict[str, Tensor]:
+        """The coefficient of every token: levels are those of whole groups, which a mini-batch may split."""
         state = rollouts.state
-        levels = torch.tensor([state.get(f"ares.kl.{k}", 1.0) for k in range(3)]).to(tokens.log_probs.detach())
-        beta = self.coefficient * levels[difficulty(rollouts.correct, rollouts.group)][:, None]
+        levels = torch.tensor([state.get(f"ares.kl.{k}", 1.0) for k in range(3)]).to(rollouts.entropy)
         windows, valid = window_entropy(rollouts.entropy, rollouts.mask, self.width)
-        high = valid & (windows > state.get("ares.threshold", entropy_threshold(windows, valid, self.quantile)))
-        return beta * torch.where(high, self.relief, 1.0)
+        threshold = state.get("ares.threshold", entropy_threshold(windows, valid, self.quantile))
+        relief = torch.where(valid & (windows > threshold), self.relief, 1.0)
+        return {"ares.kl": self.coefficient * levels[difficulty(rollouts.correct, rollouts.group)][:, None] * relief}
 
     def observe(self, state: State, rollouts: Rollouts) -> State:
         """Move each level's factor by how far its mean KL is from the target."""
