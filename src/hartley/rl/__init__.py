@@ -24,6 +24,7 @@ from hartley.rl.objective import (
     kl_estimate,
     overlong_penalty,
 )
+from hartley.rl.passes import pass_at_k
 from hartley.rl.phase_entropy import PhaseEntropyReward, phase_entropy, phase_entropy_reward
 from hartley.rl.recipe import GroupAdvantage, Prepared, Recipe, Staged, combine
 from hartley.rl.recipes import (
@@ -116,6 +117,7 @@ __all__ = [
     "max_variance_subset",
     "normalised_entropy",
     "overlong_penalty",
+    "pass_at_k",
     "pear",
     "phase_entropy",
     "phase_entropy_reward",
