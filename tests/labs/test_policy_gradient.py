@@ -291,17 +291,18 @@ def test_a_budget_of_tokens_ends_with_the_step_that_spends_it() -> None:
 def test_comparison_tunes_every_recipe_over_the_same_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PolicyLab, "policy", _policy)
     told: list[str] = []
-    scores = iter([1.0, 0.0, 0.0, 1.0])
+    scores = iter([1.0, 0.0, 0.0, 0.5, 1.0, 0.5])
     runs = LAB.compare(
-        {"a": grpo(), "b": dapo(rounds=2)},
+        {"a": grpo(), "b": (dapo(rounds=1), dapo(rounds=2))},
         seed=0,
         tokens=1000,
         rates=(1e-3, 1e-2),
         score=lambda _: next(scores),
         progress=told.append,
     )
-    assert told == [f"{name}, learning rate {rate}" for name in "ab" for rate in ("0.001", "0.01")]
-    assert {name: run.rate for name, run in runs.items()} == {"a": 1e-3, "b": 1e-2}
+    names = ["a, grpo", "b, dapo", "b, dapo"]
+    assert told == [f"{name}, learning rate {rate}" for name in names for rate in ("0.001", "0.01")]
+    assert {name: run.rate for name, run in runs.items()} == {"a": 1e-3, "b": 1e-3}
     assert all(run.generated >= 1000 for run in runs.values())
 
 

@@ -11,9 +11,10 @@ generated tokens.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ from hartley.labs.op_search import EOS, PAD, RESPONSE, Problems, draw_problems, 
 from hartley.labs.policies import Sampled, SmallPolicy, sample
 from hartley.labs.policy_training import Run, Trainer
 from hartley.labs.warm_starts import held_out, warm_started
-from hartley.rl import Recipe, Rollouts, Staged, pass_at_k
+from hartley.rl import Recipe, Rollouts, Staged, dapo, grpo, pass_at_k
 
 SAMPLES = 16
 """Answers to each test prompt."""
@@ -102,6 +103,17 @@ class PolicyLab(Lab):
     def budget(self) -> int:
         """Generated tokens of a run that is compared with others: about `steps` steps of GRPO."""
         return 120_000 if self.quick else 640_000
+
+    @property
+    def baselines(self) -> dict[str, Recipe | tuple[Recipe, ...]]:
+        """What every method has to beat: GRPO, DAPO, and DAPO with a bonus for entropy, its coefficient tuned too."""
+        plain = dapo(rounds=3)
+        bonuses = (0.01,) if self.quick else (0.003, 0.01, 0.03)
+        return {
+            "GRPO": grpo(),
+            "DAPO": plain,
+            "DAPO, entropy bonus": tuple(replace(plain, name=f"bonus {c:g}", entropy_bonus=c) for c in bonuses),
+        }
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -263,7 +275,7 @@ class PolicyLab(Lab):
 
     def compare(
         self,
-        recipes: Mapping[str, Recipe | Staged],
+        recipes: Mapping[str, Recipe | Staged | tuple[Recipe | Staged, ...]],
         seed: int,
         *,
         tokens: int | None = None,
@@ -272,10 +284,11 @@ class PolicyLab(Lab):
         score: Callable[[Evaluation], float] = lambda e: float(e.pass_at(1).mean()),
         progress: Callable[[str], None] | None = None,
     ) -> dict[str, Run]:
-        """Train every recipe at every learning rate for as many generated tokens; the best rate of each.
+        """Train every recipe at every learning rate for as many generated tokens; the best run of each.
 
         Parameters
         ----------
+        recipes : by name; of several recipes under one name the best is taken, as of several learning rates.
         tokens : the budget of each run; by default that of the lab.
         rates : the ladder; by default that of the lab.
         score : what rates are chosen by, on fresh prompts, as many as in the test and none of them.
@@ -284,11 +297,11 @@ class PolicyLab(Lab):
         chosen: dict[str, Run] = {}
         ladder = tuple(rates) or self.rates
         validation = self.draw(len(self.test_problems()), torch.Generator().manual_seed(2**32 + seed))
-        for name, recipe in recipes.items():
+        for name, family in recipes.items():
             runs = []
-            for rate in ladder:
+            for recipe, rate in itertools.product(family if isinstance(family, tuple) else (family,), ladder):
                 if progress is not None:
-                    progress(f"{name}, learning rate {rate:g}")
+                    progress(f"{name}, {recipe.name}, learning rate {rate:g}")
                 runs.append(self.train(recipe, rate=rate, tokens=tokens or self.budget, seed=seed, every=every))
             if len(runs) > 1:
                 runs.sort(key=lambda run: score(self.evaluate(run.policy, seed=seed, problems=validation)))
