@@ -86,6 +86,42 @@ def test_replacing_is_never_certified_silently() -> None:
     assert replaced.n_surrogate > replaced.audited
 
 
+def test_a_threshold_above_every_truth_is_put_right() -> None:
+    likelihood = surrogate.SurrogateLikelihood(peak, np.random.default_rng(0), Oracle(), "replace", excess=30)
+    live = np.random.default_rng(1).random((5, 2))
+    values = np.array([likelihood(theta) for theta in live[:2]] + [9.0, 9.5, 9.9])  # three by a surrogate that boasted
+    likelihood.n_surrogate, likelihood.threshold, likelihood.tries = 3, 9.0, 0
+    answers = [likelihood(theta) for theta in np.random.default_rng(2).random((31, 2))]
+    assert all(a <= peak(np.array([0.5, 0.5])) for a in answers[:30])
+    assert answers[30] > 9.0
+    assert likelihood.stuck
+    calls = likelihood.n_true
+    with pytest.warns(UserWarning, match="the true likelihood goes on"):
+        likelihood.settle(live, values)
+    np.testing.assert_allclose(values, [peak(theta) for theta in live])
+    assert likelihood.n_true == calls + 3
+    assert likelihood.failed
+    likelihood.tries = 100
+    assert likelihood(live[0]) == peak(live[0])
+
+
+@pytest.mark.slow
+def test_replacing_comes_to_an_end_where_it_once_did_not() -> None:
+    """With this seed the live points pass the largest likelihood by 0.003 nats just before the surrogate is dropped."""
+    from hartley.labs.cosmology import loglike, prior_transform
+
+    with pytest.warns(UserWarning, match="the true likelihood goes on"):
+        found = nested.nested_sample(
+            lambda theta: float(loglike(theta)),
+            prior_transform,
+            2,
+            np.random.default_rng(1004),
+            n_live=300,
+            surrogate="replace",
+        )
+    assert found.logz == pytest.approx(LOGZ_LCDM, abs=0.5)
+
+
 def test_a_regressor_that_cannot_be_fitted_is_told_once() -> None:
     class Broken:
         def fit(self, x: np.ndarray, y: np.ndarray) -> None:

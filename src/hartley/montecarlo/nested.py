@@ -120,7 +120,9 @@ def nested_sample(
     settings = {"bound": "multi", "sample": "unif"} | dynesty_settings
     sampler = dynesty.NestedSampler(likelihood, prior_transform, ndim, nlive=n_live, rstate=rng, **settings)
     for i, step in enumerate(sampler.sample(dlogz=dlogz)):
-        likelihood.threshold = float(np.min(sampler.live_logl))
+        if likelihood.stuck:
+            likelihood.settle(sampler.live_v, sampler.live_logl)
+        likelihood.threshold, likelihood.tries = float(np.min(sampler.live_logl)), 0
         if surrogate is not None and step.delta_logz < start_dlogz and likelihood.due:
             likelihood.train()
         if progress and i % 100 == 0:

@@ -37,7 +37,8 @@ class SurrogateLikelihood:
     audit : share of turned-away (or replaced) proposals that are evaluated all the same.
     search : networks in each generation of the genetic search that chooses the default regressor's layers at the first
         fit (`tune_architecture`); 0 takes it as it is.
-    threshold : the present likelihood threshold; the sampling loop keeps it current.
+    threshold : the present likelihood threshold; the sampling loop keeps it current, and sets `tries` to 0.
+    excess : calls at one threshold after which "replace" is `stuck`: its live points may claim more than any point has.
     """
 
     loglike: Callable[[ndarray], float]
@@ -48,7 +49,10 @@ class SurrogateLikelihood:
     update: int = 300
     audit: float = 0.05
     search: int = 0
+    excess: int = 1000
     threshold: float = -np.inf
+    tries: int = 0
+    stuck: bool = False
     active: bool = False
     rmse: float = np.inf
     n_true: int = 0
@@ -73,6 +77,10 @@ class SurrogateLikelihood:
             self.regressor = TorchRegressor(self.regressor)
 
     def __call__(self, theta: Float[ndarray, " d"]) -> float:
+        self.tries += 1
+        if self.mode == "replace" and self.tries > self.excess and self.n_surrogate and not self.failed:
+            self.stuck = True  # any point will do, for `settle` to put right
+            return float(np.nextafter(self.threshold, np.inf))
         if not self.active:
             return self._true(theta)
         guess = self._predict(theta)
@@ -127,6 +135,17 @@ class SurrogateLikelihood:
             return
         self.rmse = float(np.sqrt(np.mean(np.square(errors))))
         self.active = bool(np.isfinite(self.rmse) and self.rmse <= self.val_rmse)
+
+    def settle(self, live: Float[ndarray, "n d"], values: Float[ndarray, " n"]) -> None:
+        """Give live points their true values, in place, and go on without the surrogate."""
+        warnings.warn(
+            f"no point in {self.excess} passed a threshold that the surrogate had set: its live points were evaluated "
+            "truly, and the true likelihood goes on",
+            stacklevel=3,
+        )
+        known = {theta.tobytes(): value for theta, value in zip(self.theta, self.values, strict=True)}
+        values[:] = [known[t.tobytes()] if t.tobytes() in known else self._true(t) for t in live]
+        self.active, self.failed, self.stuck = False, True, False
 
     @property
     def due(self) -> bool:
