@@ -93,7 +93,7 @@ def fine_tuned(lab: ProvenanceLab, seed: int) -> Trial:
     unit="standard deviations",
     better="higher",
     margin=0.0,
-    seeds=(3, 8),
+    seeds=(3, 6),
 )
 def sampled_text(lab: ProvenanceLab, seed: int) -> Trial:
     """Alice's text; beside it text of a run in yet another order and text that no model wrote, which show nothing."""
