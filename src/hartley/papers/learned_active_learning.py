@@ -50,8 +50,8 @@ def one_policy_for_all(lab: ThresholdLab, seed: int) -> Trial:
 
 
 @paper.claim(
-    "A network trained against the adversary loses less than the exact policy of any one difficulty, binary search "
-    "and asking evenly",
+    "A network trained against the adversary loses less than the exact policy of any one difficulty and than LUCB, "
+    "successive elimination, top-two Thompson sampling, the Bayes policy, binary search and asking evenly",
     published="the learned policy beats hand-designed algorithms at small budgets (abstract)",
     metric="largest excess over the minimax loss of each class, exact",
     unit="excess error",
@@ -64,7 +64,7 @@ def trained_policy(lab: ThresholdLab, seed: int) -> Trial:
     import torch
 
     from hartley.labs.exploration import PlugIn
-    from hartley.querying import train_policy
+    from hartley.querying import Lucb, SuccessiveElimination, TopTwoThompson, bayes_policy, train_policy
 
     problem, exact = lab.solved()
     generator = torch.Generator().manual_seed(seed)
@@ -74,6 +74,10 @@ def trained_policy(lab: ThresholdLab, seed: int) -> Trial:
         method=lab.excess(policy),
         baselines={
             **{f"class {k + 1} alone, exact": lab.excess(p) for k, p in enumerate(exact.single)},
+            "LUCB": lab.excess(Lucb(problem)),
+            "successive elimination": lab.excess(SuccessiveElimination(problem)),
+            "top-two Thompson, uniform prior": lab.excess(TopTwoThompson(problem, exact.thetas)),
+            "Bayes policy, uniform prior": lab.excess(bayes_policy(problem, exact.thetas, lab.rounds)),
             "binary search": lab.excess(PlugIn(problem, bisect=True)),
             "even": lab.excess(PlugIn(problem)),
         },

@@ -34,6 +34,7 @@ from hartley.querying.max_entropy import (
     stopping_point,
     top_fraction_probability,
 )
+from hartley.querying.query_policies import Lucb, SuccessiveElimination, TopTwoThompson, bayes_policy
 from hartley.querying.sparse_bandits import (
     HardInstance,
     Search,
@@ -58,13 +59,17 @@ __all__ = [
     "Incidence",
     "InformationPursuit",
     "LearnedPolicy",
+    "Lucb",
     "MaxEntropySample",
     "QueryProblem",
     "RobustPolicies",
     "Search",
     "StreamingMaxEntropy",
+    "SuccessiveElimination",
+    "TopTwoThompson",
     "Trace",
     "barycentric_spanner",
+    "bayes_policy",
     "best_arm_problem",
     "conformal_threshold",
     "coverage_greedy",

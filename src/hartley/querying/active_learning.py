@@ -108,7 +108,7 @@ def history_counts(history: History, queries: int) -> Int[np.ndarray, "1 answers
     return counts
 
 
-class _States:
+class CountStates:
     """All states by round, and where each query leads."""
 
     def __init__(self, queries: int, rounds: int) -> None:
@@ -181,7 +181,7 @@ def exact_minimax(
     offset = np.zeros(len(thetas)) if offsets is None else offsets
     require(len(offset) == len(thetas), "offsets", len(offset), f"one a parameter, {len(thetas)}")
     n, m = len(problem.queries), len(problem.hypotheses)
-    states = _States(n, rounds)
+    states = CountStates(n, rounds)
     sizes = [len(layer) for layer in states.layers]
     starts = np.concatenate([[0], np.cumsum([size * n for size in sizes[:-1]] + [sizes[-1] * m])])
     value = int(starts[-1])  # the last unknown
@@ -227,7 +227,7 @@ def policy_losses(
 ) -> Float[np.ndarray, " parameters"]:
     """The exact expected loss of any policy at each parameter, over all states."""
     n = len(problem.queries)
-    states = _States(n, rounds)
+    states = CountStates(n, rounds)
     mass: Float[np.ndarray, " states"] = np.ones(1)
     for layer, child in zip(states.layers, states.children, strict=False):
         flow = mass[:, None] * np.tile(policy.ask(layer), 2)
