@@ -48,11 +48,15 @@ class ArmsLab(Lab):
         dim: int = 0,
         count: int = 0,
         adversarial: bool = True,
+        signs: bool = False,
     ) -> tuple[Float[np.ndarray, "arms dim"], Float[np.ndarray, " arms"]]:
-        """Features and rewards."""
+        """Features and rewards; with `signs` all entries are one size, of random sign."""
         dim, count = dim or self.dim, count or self.count
         features = rng.standard_normal((count, dim))
-        features *= rng.random((count, 1)) ** (1 / dim) / np.linalg.norm(features, axis=1, keepdims=True)
+        if signs:
+            features = np.sign(features) / np.sqrt(dim)
+        else:
+            features *= rng.random((count, 1)) ** (1 / dim) / np.linalg.norm(features, axis=1, keepdims=True)
         theta = np.zeros(dim)
         theta[rng.choice(dim, sparsity, replace=False)] = rng.standard_normal(sparsity)
         linear = features @ (theta / np.linalg.norm(theta))

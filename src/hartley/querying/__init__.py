@@ -50,6 +50,7 @@ from hartley.querying.sparse_bandits import (
     support_net_search,
     value_intervals,
 )
+from hartley.querying.sparse_recovery import l1_fit, l1_search, l1_sensitivity, optimistic_search
 from hartley.querying.streaming import StreamingMaxEntropy
 
 __all__ = [
@@ -81,7 +82,11 @@ __all__ = [
     "g_optimal_design",
     "greedy_max_entropy",
     "history_counts",
+    "l1_fit",
+    "l1_search",
+    "l1_sensitivity",
     "least_squares_search",
+    "optimistic_search",
     "policy_losses",
     "prediction_set",
     "random_histories",
