@@ -64,7 +64,7 @@ class DigitSumLab(Lab):
 
     def entropies(self, seed: int) -> tuple[Float[NDArray[Any], "levels"], Float[NDArray[Any], "levels"]]:
         """Generation entropy and accuracy of a real model on sums of three levels."""
-        return sum_entropies(self.model, *((4, 2, 16) if self.quick else (10, 3, 32)), seed=seed)
+        return sum_entropies(self.model, *((4, 2, 16) if self.quick else (8, 2, 24)), seed=seed)
 
 
 @dataclass(frozen=True)

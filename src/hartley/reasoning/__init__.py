@@ -39,13 +39,8 @@ from hartley.reasoning.difficulty import (
     label_difficulty,
     suggest_thresholds,
 )
-from hartley.reasoning.particles import (
-    SearchResult,
-    annealing_temperature,
-    beam_search,
-    best_of_n,
-    particle_filter,
-)
+from hartley.reasoning.particles import annealing_temperature, particle_filter, particle_gibbs
+from hartley.reasoning.search import SearchResult, beam_search, best_of_n
 from hartley.reasoning.stepwise import PartialAnswer, StepGenerator, TextScore, reward_model
 
 __all__ = [
@@ -82,6 +77,7 @@ __all__ = [
     "mts_log_prob",
     "oracle_choice",
     "particle_filter",
+    "particle_gibbs",
     "replay_logits",
     "reward_model",
     "steering",
