@@ -31,6 +31,13 @@ from hartley.reasoning.continuous import (
     mts_log_prob,
     replay_logits,
 )
+from hartley.reasoning.continuous_policy import (
+    PolicyTrace,
+    group_advantages,
+    policy_loss,
+    policy_rollout,
+    trace_log_probs,
+)
 from hartley.reasoning.difficulty import (
     DIFFICULTIES,
     EntropyRecorder,
@@ -55,6 +62,7 @@ __all__ = [
     "EntropyRecorder",
     "Observations",
     "PartialAnswer",
+    "PolicyTrace",
     "SearchResult",
     "StepGenerator",
     "Strategy",
@@ -73,17 +81,21 @@ __all__ = [
     "dirichlet_log_prob",
     "dirichlet_sample",
     "generation_entropy",
+    "group_advantages",
     "label_difficulty",
     "mts_log_prob",
     "oracle_choice",
     "particle_filter",
     "particle_gibbs",
+    "policy_loss",
+    "policy_rollout",
     "replay_logits",
     "reward_model",
     "steering",
     "steering_vector",
     "suggest_thresholds",
     "token_savings",
+    "trace_log_probs",
 ]
 
 
