@@ -20,6 +20,7 @@ from hartley.querying.information_pursuit import (
     prediction_set,
     random_histories,
 )
+from hartley.querying.language_predictor import TokenPredictor
 from hartley.querying.learned_policy import (
     LearnedPolicy,
     train_policy,
@@ -67,6 +68,7 @@ __all__ = [
     "Search",
     "StreamingMaxEntropy",
     "SuccessiveElimination",
+    "TokenPredictor",
     "TopTwoThompson",
     "Trace",
     "barycentric_spanner",
