@@ -193,7 +193,7 @@ def text_metrics(
     positions = (seen.cumsum(-1) - 1).clamp(min=0)
     keep = ids.shape[1] + 1
     logits = model(input_ids=whole, attention_mask=seen, position_ids=positions, logits_to_keep=keep).logits[:, :-1]
-    stats = row_statistics(logits, ids)
+    stats = row_statistics(logits, ids, rank=False)
     assert stats.surprisal is not None
     alive = torch.ones_like(ids, dtype=torch.bool)
     if stop is not None:

@@ -141,7 +141,7 @@ def _answers(
     for _ in range(tokens):
         heat = logits.float() / temperature if temperature > 0 else logits.float() * 1e6
         token = torch.multinomial(heat.softmax(-1), 1, generator=generator)
-        surprisal = row_statistics(logits, token.squeeze(-1)).surprisal
+        surprisal = row_statistics(logits, token.squeeze(-1), rank=False).surprisal
         assert surprisal is not None
         total, length = total + torch.where(alive, surprisal, 0.0), length + alive
         alive = alive & (token.squeeze(-1) != newline) & (token.squeeze(-1) != tokenizer.eos_token_id)

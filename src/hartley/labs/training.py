@@ -1,4 +1,4 @@
-"""Tiny decoders of transformers, trained from scratch in seconds."""
+"""Tiny decoders of transformers and how labs train networks from scratch, in seconds."""
 
 from __future__ import annotations
 
@@ -40,16 +40,27 @@ def train(
     batch: int,
     rate: float,
     rng: np.random.Generator,
+    rising: float = 0.3,
+    progress: Callable[[int], None] | None = None,
 ) -> list[float]:
     """AdamW with one cycle up to `rate`, on random batches of example numbers; the model ends in evaluation mode.
 
-    Returns the loss of every step.
+    Parameters
+    ----------
+    rising : share of the steps in which the rate rises.
+    progress : told the number of each step before it is taken.
+
+    Returns
+    -------
+    The loss of every step.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=rising)
     model.train()
     losses = []
-    for _ in range(steps):
+    for step in range(steps):
+        if progress is not None:
+            progress(step)
         value = loss(rng.integers(examples, size=batch))
         optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]

@@ -38,7 +38,7 @@ class RowStatistics:
     entropy : H, of the softmax.
     varentropy : variance of the surprisal under the softmax.
     surprisal : -log q of the targets, or None without targets.
-    rank : number of outcomes likelier than the target (0: it is the mode), or None without targets.
+    rank : number of outcomes likelier than the target (0: it is the mode), or None without targets or if not asked for.
     """
 
     maximum: Float[Tensor, "*batch"]
@@ -59,6 +59,7 @@ def row_statistics(
     targets: Int[Tensor, "*batch"] | None = None,
     *,
     temperature: float | Float[Tensor, "*batch"] = 1.0,
+    rank: bool = True,
 ) -> RowStatistics:
     """All first- and second-order statistics of softmax(logits / temperature) in one pass.
 
@@ -68,6 +69,7 @@ def row_statistics(
         the whole mass.
     targets : outcomes whose surprisal and rank are wanted.
     temperature : positive; one number or one a row.
+    rank : False leaves out the targets' ranks, which take a pass of their own.
 
     Returns
     -------
@@ -81,43 +83,47 @@ def row_statistics(
     require(outcomes >= 1, "logits.shape", tuple(logits.shape), "at least one outcome on the last axis")
     flat = logits.reshape(-1, outcomes)
     beta = _inverse_temperature(temperature, batch)
+    chosen = None if targets is None else _targets(targets, flat.shape)
     if torch.is_grad_enabled() and (flat.requires_grad or (isinstance(beta, Tensor) and beta.requires_grad)):
         scale = torch.as_tensor(beta, dtype=_work(flat), device=flat.device).expand(len(flat))
-        top, z, h, v = _Statistics.apply(flat, scale)  # type: ignore[no-untyped-call]
+        top, z, h, v, s = _Statistics.apply(flat, scale, chosen)  # type: ignore[no-untyped-call]
     else:
         top, z, h, v = statistics(flat.detach(), beta)
-    surprisal = rank = None
-    if targets is not None:
-        if targets.device.type == "cpu":
-            inside = bool(((targets >= 0) & (targets < outcomes)).all())
-            require(inside, "targets", targets, f"indices of the {outcomes} outcomes")
-        chosen = flat.gather(-1, targets.reshape(-1, 1)).squeeze(-1)
-        surprisal = (z - chosen.to(z.dtype) * beta).reshape(batch)
-        rank = torch.zeros(len(flat), dtype=torch.long, device=flat.device)
+        s = None if chosen is None else _surprisal(flat, z, beta, chosen)
+    ranks = None
+    if rank and chosen is not None:
+        ranks = torch.zeros(len(flat), dtype=torch.long, device=flat.device)
+        logit = flat.gather(-1, chosen)
         for rows, columns in tiles(flat):
-            rank[rows] += (flat[rows, columns] > chosen[rows, None]).sum(-1)
-        rank = rank.reshape(batch)
+            ranks[rows] += (flat[rows, columns] > logit[rows]).sum(-1)
+        ranks = ranks.reshape(batch)
     top = top if isinstance(beta, float) and beta == 1.0 else top * beta
     m, z, h, v = (t.reshape(batch) for t in (top, z, h, v))
-    return RowStatistics(m, z, h, v, surprisal, rank)
+    return RowStatistics(m, z, h, v, None if s is None else s.reshape(batch), ranks)
 
 
 class _Statistics(torch.autograd.Function):
-    """(maximum, Z, H, V) of the rows; backward recomputes q tile by tile instead of storing it."""
+    """(maximum, Z, H, V, surprisal) of the rows; backward recomputes q tile by tile instead of storing it."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(
+        ctx: Any, logits: Tensor, beta: Tensor, targets: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         top, z, h, v = statistics(logits.detach(), beta.detach())
-        ctx.save_for_backward(logits, beta, z, h, v)
+        ctx.save_for_backward(logits, beta, z, h, v, targets)
         ctx.mark_non_differentiable(top)
-        return top, z, h, v
+        return top, z, h, v, None if targets is None else _surprisal(logits, z, beta, targets)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, _: Tensor, grad_z: Tensor, grad_h: Tensor, grad_v: Tensor) -> tuple[Tensor, Tensor | None]:
-        logits, beta, z, h, v = ctx.saved_tensors
+    def backward(
+        ctx: Any, _: Tensor, grad_z: Tensor, grad_h: Tensor, grad_v: Tensor, grad_s: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, None]:
+        logits, beta, z, h, v, targets = ctx.saved_tensors
         grad = torch.empty_like(logits)
         grad_beta = torch.zeros_like(z) if ctx.needs_input_grad[1] else None
+        if grad_s is not None:
+            grad_z = grad_z + grad_s
         for rows, columns in tiles(logits):
             scaled = logits[rows, columns].to(z.dtype) * beta[rows, None]
             centred = scaled - z[rows, None]  # log q
@@ -130,7 +136,24 @@ class _Statistics(torch.autograd.Function):
             if grad_beta is not None:
                 grad_beta[rows] += (slope * logits[rows, columns].to(z.dtype).nan_to_num(neginf=0.0)).sum(-1)
             grad[rows, columns] = (slope * beta[rows, None]).to(grad.dtype)
-        return grad, grad_beta
+        if grad_s is not None:
+            chosen = logits.gather(-1, targets)
+            own = torch.where(chosen == -torch.inf, 0.0, -grad_s[:, None])
+            grad.scatter_add_(-1, targets, (own * beta[:, None]).to(grad.dtype))
+            if grad_beta is not None:
+                grad_beta += (own * chosen.to(z.dtype).nan_to_num(neginf=0.0)).squeeze(-1)
+        return grad, grad_beta, None
+
+
+def _surprisal(logits: Tensor, z: Tensor, beta: float | Tensor, targets: Tensor) -> Tensor:
+    return z - logits.gather(-1, targets).squeeze(-1).to(z.dtype) * beta
+
+
+def _targets(targets: Tensor, shape: torch.Size) -> Tensor:
+    if targets.device.type == "cpu":
+        inside = bool(((targets >= 0) & (targets < shape[1])).all())
+        require(inside, "targets", targets, f"indices of the {shape[1]} outcomes")
+    return targets.reshape(-1, 1)
 
 
 @numpy_too
@@ -155,7 +178,7 @@ def varentropy(
 @numpy_too
 def surprisal(logits: Float[Tensor, "*batch outcomes"], targets: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     """-log q of the targets, in nats."""
-    result = row_statistics(logits, targets).surprisal
+    result = row_statistics(logits, targets, rank=False).surprisal
     assert result is not None
     return result
 
