@@ -8,13 +8,9 @@ a habit; for that `sum_entropies` asks a real one.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
-import sys
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -24,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hartley.labs.base import Lab
-from hartley.labs.models import cache_folder, language_model, write_folder_once
-from hartley.labs.training import tiny_decoder, train
+from hartley.labs.models import language_model
+from hartley.labs.training import announce, kept_decoder, tiny_decoder, train
 from hartley.reasoning import (
     EASY,
     HARD,
@@ -121,22 +117,17 @@ def response(digits: list[int], style: int, rng: np.random.Generator) -> list[st
 @cache
 def base_model(seed: int = 0, steps: int = 1400) -> tuple[Any, Any]:
     """The trained model of a seed, and its tokenizer: trained once (about 40 s), then kept in the cache folder."""
-    import transformers
 
-    transformers.logging.disable_progress_bar()
-    recipe = json.dumps([TOKENS, seed, steps, "sums mod 5, width 32, 2 layers, batch 64, rate 6e-3, version 1"])
-    folder = cache_folder() / f"digit-sums-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
-
-    def write(target: Path) -> None:
+    def trained() -> Any:
         model = _train(seed, steps)
         adapt = DiffAdapt(model, tokenizer(), max_tokens=MAX_TOKENS, strategies=STRATEGIES, **_OPTIONS)
         asked = _questions(np.random.default_rng(seed + 1), 7, 20)
         seen = adapt.observe(asked, is_right, np.random.default_rng(seed), answers=1)
         if seen.accuracy.mean() < 0.95:
             raise ArithmeticError(f"the base model of seed {seed} answers only {seen.accuracy.mean():.0%} rightly")
-        model.save_pretrained(target)
+        return model
 
-    return transformers.LlamaForCausalLM.from_pretrained(write_folder_once(folder, write)).eval(), tokenizer()
+    return kept_decoder(f"digit-sums-{steps}-{seed}", trained), tokenizer()
 
 
 def tokenizer() -> Any:
@@ -210,19 +201,14 @@ def _train(seed: int, steps: int) -> Any:
     answers = (place >= torch.tensor(starts)[:, None]) & (place < torch.from_numpy(lengths)[:, None])
     targets = torch.where(answers, ids, -100)
     model = tiny_decoder(len(TOKENS), width=32, layers=2, heads=4, seed=seed)
-    done = 0
 
     def loss(batch: NDArray[Any]) -> Tensor:
-        nonlocal done
-        done += 1
-        if done % 50 == 0:
-            print(f"\rtraining a model of digit sums once: {done / steps:.0%}", end="", file=sys.stderr, flush=True)
         width = int(lengths[batch].max())
         logits = model(input_ids=ids[batch, : width - 1]).logits
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets[batch, 1:width].flatten())
 
-    train(model, loss, examples=len(ids), steps=steps, batch=64, rate=6e-3, rng=rng)
-    print(file=sys.stderr)
+    progress = announce("training a model of digit sums once", steps)
+    train(model, loss, examples=len(ids), steps=steps, batch=64, rate=6e-3, rng=rng, progress=progress)
     return model
 
 

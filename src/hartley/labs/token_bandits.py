@@ -7,9 +7,6 @@ the first press), c = 1/2 until both arms were tried and 1 afterwards.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -23,8 +20,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from hartley.labs.base import Lab
-from hartley.labs.models import cache_folder, write_folder_once
-from hartley.labs.training import tiny_decoder, train
+from hartley.labs.training import announce, kept_decoder, tiny_decoder, train
 from hartley.measures import entropy
 from hartley.reasoning import beta_for, block_outputs, steering, steering_vector
 
@@ -123,9 +119,8 @@ def teacher_games(count: int, rng: np.random.Generator) -> Int[NDArray[Any], "ga
         care = np.where(presses.min(1) > 0, 1.0, 0.5)
         pull = expit(1.5 * np.sqrt(step) * care * (averages[:, 1] - averages[:, 0]))
         action = (rng.random(count) < pull).astype(np.int64)
-        token = np.clip(
-            np.rint(1.5 * (means[rows, action] + rng.standard_normal(count))) + REWARDS // 2, 0, REWARDS - 1
-        )
+        reward = means[rows, action] + rng.standard_normal(count)
+        token = np.clip(np.rint(1.5 * reward) + REWARDS // 2, 0, REWARDS - 1)
         sums[rows, action] += (token - REWARDS // 2) / 1.5
         presses[rows, action] += 1
         columns += [action, 2 + token.astype(np.int64)]
@@ -135,32 +130,22 @@ def teacher_games(count: int, rng: np.random.Generator) -> Int[NDArray[Any], "ga
 @cache
 def base_model(steps: int = 400) -> Any:
     """The trained agent: about half a minute once a machine, then kept in the cache folder."""
-    import transformers
 
-    transformers.logging.disable_progress_bar()
-    recipe = json.dumps([steps, STEPS, REWARDS, "width 32, 4 blocks, batch 128, rate 4e-3, version 1"])
-    folder = cache_folder() / f"token-bandit-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
-
-    def write(target: Any) -> None:
+    def trained() -> Any:
         rng = np.random.default_rng(0)
         games = torch.from_numpy(teacher_games(40_000, rng))
         model = tiny_decoder(VOCABULARY, width=32, layers=4, heads=4, seed=0)
-        done = 0
 
         def loss(batch: NDArray[Any]) -> Tensor:
-            nonlocal done
-            done += 1
-            if done % 25 == 0:
-                print(f"\rtraining a bandit agent once: {done / steps:.0%}", end="", file=sys.stderr, flush=True)
             rows = games[torch.from_numpy(batch)]
             logits = model(input_ids=rows[:, :-1]).logits
             return torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
 
-        train(model, loss, examples=len(games), steps=steps, batch=128, rate=4e-3, rng=rng)
-        print(file=sys.stderr)
-        model.save_pretrained(target)
+        progress = announce("training a bandit agent once", steps)
+        train(model, loss, examples=len(games), steps=steps, batch=128, rate=4e-3, rng=rng, progress=progress)
+        return model
 
-    return transformers.LlamaForCausalLM.from_pretrained(write_folder_once(folder, write)).eval()
+    return kept_decoder(f"token-bandit-{steps}", trained)
 
 
 @cache
