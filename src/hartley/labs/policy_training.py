@@ -118,7 +118,7 @@ class Trainer:
             sampled = self.perturb(recipe, sampled, temperature)
         if self.reference is not None:
             with torch.no_grad():
-                known = token_statistics(_logits(self.reference, sampled), sampled.ids, temperature=temperature)
+                known = token_statistics(token_logits(self.reference, sampled), sampled.ids, temperature=temperature)
             sampled = replace(sampled, fields={**sampled.fields, "reference_log_probs": known.log_probs})
         prepared = recipe.prepare(sampled)
         self.state = prepared.rollouts.state
@@ -206,9 +206,9 @@ class Trainer:
         member = torch.unique(batch.group, return_inverse=True)[1]
         noise = torch.randn(int(member.max()) + 1, *clean.shape[1:], generator=self.generator)
         images = clean + self.lab.noise * noise[member]  # one draw a prompt
-        blurred, extra = _logits(self.policy, batch, images), dict(batch.fields)
+        blurred, extra = token_logits(self.policy, batch, images), dict(batch.fields)
         if "visual_uncertainty" in recipe.needs:
-            uncertainty = symmetric_kl(_logits(self.policy, batch) / temperature, blurred / temperature)
+            uncertainty = symmetric_kl(token_logits(self.policy, batch) / temperature, blurred / temperature)
             extra["visual_uncertainty"] = torch.where(batch.mask, uncertainty, 0.0)
         if recipe.noisy is None:
             return replace(batch, fields=extra)
@@ -227,7 +227,7 @@ class Trainer:
         """One mini-batch under the current policy."""
         part = _take(prepared.rollouts, rows)
         moment = "second_moment" in recipe.needs
-        now = token_statistics(_logits(self.policy, part), part.ids, temperature=temperature, second_moment=moment)
+        now = token_statistics(token_logits(self.policy, part), part.ids, temperature=temperature, second_moment=moment)
         return Tokens(
             log_probs=now.log_probs,
             old_log_probs=part.log_probs,
@@ -240,8 +240,8 @@ class Trainer:
         )
 
 
-def _logits(policy: SmallPolicy, batch: Rollouts, images: Tensor | None = None) -> Tensor:
-    """Of every token of the responses."""
+def token_logits(policy: SmallPolicy, batch: Rollouts, images: Tensor | None = None) -> Tensor:
+    """Next-token logits at every token of the responses; `images` in place of the batch's own."""
     ids = torch.cat([batch.fields["prompt"], batch.ids[:, :-1]], 1)
     return policy(ids, batch.fields.get("images") if images is None else images, keep=batch.ids.shape[1])
 
