@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from hartley.rl import Prepared, Recipe, Rollouts, Staged, State, Tokens, symmet
 
 if TYPE_CHECKING:
     from hartley.labs.policy_gradient import Evaluation, PolicyLab
+
+Counted = Literal["generated", "updated"]
+"""Which tokens a budget counts: those that the policy drew, or those that it was trained on."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,9 @@ class Run:
         """Tokens that it was trained on."""
         return int(self.history["updated"][-1])
 
-    def curve(self, name: str) -> tuple[Sequence[float], Sequence[float]]:
-        """A line for a figure: thousands of generated tokens, and an entry of the history or "pass@k"."""
-        tokens = [g / 1000 for g in self.history["generated"]]
+    def curve(self, name: str, over: Counted = "generated") -> tuple[Sequence[float], Sequence[float]]:
+        """A line for a figure: thousands of generated (or updated) tokens, and an entry of the history or "pass@k"."""
+        tokens = [count / 1000 for count in self.history[over]]
         if not name.startswith("pass@"):
             return tokens, self.history[name]
         values = [float(e.pass_at(int(name[5:])).mean()) for e in self.evaluations.values()]
@@ -85,10 +88,11 @@ class Trainer:
         tokens: int | None,
         every: int,
         progress: Callable[[int, Mapping[str, float]], None] | None,
+        counted: Counted = "generated",
     ) -> Run:
         evaluations = {0: self.lab.evaluate(self.policy, seed=self.seed)} if every else {}
         step, seconds, current = 0, 0.0, None
-        while (share := step / steps if steps is not None else self.generated / (tokens or 1)) < 1:
+        while (share := step / steps if steps is not None else getattr(self, counted) / (tokens or 1)) < 1:
             recipe, began = self.recipe.at(share), time.process_time()
             if recipe is not current:  # each stage has an optimiser of its own
                 current, first = recipe, step
