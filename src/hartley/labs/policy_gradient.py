@@ -44,7 +44,7 @@ class Evaluation:
     samples : answers to each prompt.
     difficulty : of each prompt, 0 easy to 2 hard.
     entropy : mean over the tokens that the policy drew, nats.
-    length : mean number of tokens of a response.
+    lengths : mean number of tokens of the responses to each prompt.
     right_length : the same over right responses.
     generated : tokens that the policy drew.
     kinds : share and mean entropy of operators, values, choices and answers among those tokens.
@@ -54,7 +54,7 @@ class Evaluation:
     samples: int
     difficulty: Int[Tensor, "prompts"]
     entropy: float
-    length: float
+    lengths: Float[Tensor, "prompts"]
     right_length: float
     generated: int
     kinds: Mapping[str, tuple[float, float]]
@@ -62,6 +62,11 @@ class Evaluation:
     def pass_at(self, k: int) -> Float[Tensor, "prompts"]:
         """Pass@k of each prompt: the paired values of a trial."""
         return pass_at_k(self.correct, self.samples, k)
+
+    @property
+    def length(self) -> float:
+        """Mean number of tokens of a response."""
+        return float(self.lengths.mean())
 
     def by_difficulty(self, k: int = 1) -> tuple[float, float, float]:
         """Mean pass@k of easy, medium and hard prompts."""
@@ -228,7 +233,7 @@ class PolicyLab(Lab):
             samples=SAMPLES,
             difficulty=problems.difficulty,
             entropy=float(drawn.entropy[drawn.mask].mean()),
-            length=float(lengths.mean()),
+            lengths=lengths.view(-1, SAMPLES).mean(1),
             right_length=float(lengths[verdict.correct].mean()),
             generated=int(drawn.mask.sum()),
             kinds={
