@@ -24,7 +24,7 @@ paper = Paper(
     repository="https://github.com/bytedance/CURE",
     room="rl",
     methods=["hartley.rl.branching", "hartley.rl.recipes"],
-    topics=["reinforcement learning", "entropy collapse", "branch rollouts"],
+    topics=["policy optimisation", "entropy collapse", "branch rollouts"],
     lab="hartley.labs.policy_gradient:PolicyLab",
     summary="Restarts generation from inside the model's own answers, right before an uncertain token, and trains on "
     "both; later plain DAPO makes use of the entropy that was kept.",

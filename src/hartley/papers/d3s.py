@@ -23,7 +23,7 @@ paper = Paper(
     arxiv="2509.22115",
     room="rl",
     methods=["hartley.rl.down_sampling", "hartley.rl.recipes"],
-    topics=["reinforcement learning", "data selection", "efficiency"],
+    topics=["policy optimisation", "data selection", "efficiency"],
     lab="hartley.labs.policy_gradient:PolicyLab",
     summary="Saves updates: trains on the answers whose advantages vary most, within a group and across groups, and in "
     "them on the tokens with the largest |A| H; the selection is relaxed as training goes on.",

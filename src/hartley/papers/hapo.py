@@ -24,7 +24,7 @@ paper = Paper(
     repository="https://github.com/starriver030515/HAPO",
     room="rl",
     methods=["hartley.rl.heterogeneous", "hartley.rl.recipes"],
-    topics=["reinforcement learning", "token entropy", "exploration"],
+    topics=["policy optimisation", "token entropy", "exploration"],
     lab="hartley.labs.policy_gradient:PolicyLab",
     summary="Makes sampling temperature, advantage and clip range smooth functions of each token's entropy, so that "
     "the few tokens that decide are explored and the many that follow are left alone.",

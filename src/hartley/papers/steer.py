@@ -25,7 +25,7 @@ paper = Paper(
     repository="https://github.com/zz-haooo/STEER",
     room="rl",
     methods=["hartley.rl.entropy_change", "hartley.rl.recipes"],
-    topics=["reinforcement learning", "entropy collapse", "token weights"],
+    topics=["policy optimisation", "entropy collapse", "token weights"],
     lab="hartley.labs.policy_gradient:PolicyLab",
     summary="Estimates how much the update of each token will change the policy's entropy, and lets those that would "
     "change it strongly, up or down, weigh less.",
