@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from hartley.labs.base import Lab
 from hartley.papers import Claim, Paper, Trial
-from hartley.reproduction import engine
+from hartley.reproduction import engine, figures
 from hartley.reproduction.report import render, write_report
 from hartley.reproduction.store import Record, Store, StoreError
 from hartley.reproduction.verdict import judge
@@ -238,3 +238,13 @@ def test_the_same_trials_on_a_ray_cluster(tmp_path: Path) -> None:
         values.append(sorted(np.mean(r.trial.method) for r in run.records if r.trial))
     ray.shutdown()
     assert values[0] == values[1]
+
+
+def test_lines_of_seeds_on_different_grids_share_a_band() -> None:
+    x, y = figures._common_grid([(np.array([0.0, 2.0, 4.0]), np.array([0.0, 2.0, 4.0])), (np.array([1.0, 5.0]),) * 2])
+    assert (x[0], x[-1]) == (1.0, 4.0)
+    np.testing.assert_allclose(y, [x, x])
+    same = (np.array([3.0, 1.0]), np.array([5.0, 6.0]))
+    x, y = figures._common_grid([same, same])
+    assert x.tolist() == [3.0, 1.0]
+    assert y.shape == (2, 2)

@@ -291,6 +291,20 @@ def test_temperature_is_that_of_sampling_and_loss(tmp_path: Path) -> None:
         set_temperature(run, 0.0)
 
 
+def test_a_curriculum_of_lengths(tmp_path: Path) -> None:
+    recipe = Staged((acereason(max_length=3, filter_overlong=True), acereason()), (0.5,))
+    run = trainer(tmp_path, recipe, num_iterations=1)
+    run.model.train()
+    run.state.max_steps = 2
+    for step, longest in ((0, 3), (1, 8)):
+        run.state.global_step = step
+        batch = run._generate_and_score_completions(next(iter(run.get_train_dataloader())))
+        assert batch["completion_ids"].shape[1] == longest
+        ended = torch.isin(batch["completion_ids"], torch.tensor(run.eos_token_ids)).any(1)
+        if step == 0:
+            assert not batch["tool_mask"][~ended[: len(batch["tool_mask"])]].any()
+
+
 class KeepFirst:
     """Selects the answers of the first group alone."""
 

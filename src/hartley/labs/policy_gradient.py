@@ -143,12 +143,13 @@ class PolicyLab(Lab):
         problems: Problems,
         generator: torch.Generator,
         *,
+        limit: int = RESPONSE,
         temperature: float = 1.0,
         modulation: Callable[[Tensor], Tensor] | None = None,
         prefixes: Int[Tensor, "batch length"] | None = None,
         starts: Int[Tensor, "batch"] | None = None,
     ) -> Sampled:
-        """One response to each problem; see `policies.sample`."""
+        """One response of at most `limit` tokens to each problem; see `policies.sample`."""
 
         def calculator(ids: Tensor) -> Tensor:
             return op_search.calculator(problems.prompts, ids, error=self.tool_error, generator=generator)
@@ -156,7 +157,7 @@ class PolicyLab(Lab):
         return sample(
             policy,
             problems.prompts,
-            RESPONSE,
+            min(limit, RESPONSE),
             generator=generator,
             stop=EOS,
             pad=PAD,

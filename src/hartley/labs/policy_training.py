@@ -171,6 +171,8 @@ class Trainer:
         """`count` groups of answers to fresh prompts, branches included."""
         lab, modulation = self.lab, recipe.modulation
         options: dict[str, Any] = {"temperature": temperature}
+        if recipe.max_length is not None:
+            options["limit"] = recipe.max_length
         if modulation is not None:
             state = self.state
             options["modulation"] = lambda logits: modulation(logits, state)

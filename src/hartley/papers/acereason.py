@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hartley.papers.base import Paper, Trial
 
 if TYPE_CHECKING:
+    from hartley.labs.policy_gradient import PolicyLab
     from hartley.labs.running_sum import RunningSumLab
 
 paper = Paper(
@@ -131,3 +132,35 @@ def held_entropy(lab: RunningSumLab, seed: int) -> Trial:
             out += run.correct.float().tolist()
             curves[f"{name}, blur {blur}"] = (list(range(lab.steps)), run.entropy)
     return Trial(held, {"solved once": solved}, curves)
+
+
+@paper.claim(
+    "A short budget first, with cut answers filtered out of the loss, loses nothing: pass@1 at most 0.02 below the "
+    "full budget throughout, and below the same stages without the filter, at equal generated tokens",
+    published="the first stage (8 thousand tokens) brings no gain of its own, but skipping it hurts; filtering helps "
+    "at 8 and 16 thousand tokens, and costs 1.2 points on AIME24 at 32",
+    metric="pass@1",
+    unit="",
+    better="higher",
+    margin=-0.02,
+    lab="hartley.labs.policy_gradient:PolicyLab",
+    seeds=(1, 3),
+    axes=("thousands of generated tokens", "reward"),
+)
+def length_curriculum(lab: PolicyLab, seed: int) -> Trial:
+    """Two attempts fit into the short budget of 18 tokens, three into the full one."""
+    from dataclasses import replace
+
+    from hartley.rl import Staged, acereason
+
+    lab = replace(lab, minibatches=1)
+    full = acereason()
+    recipes: dict[str, Any] = {
+        "staged": Staged((acereason(max_length=18, filter_overlong=True), full), (0.4,)),
+        "full budget": full,
+        "staged, unfiltered": Staged((acereason(max_length=18), full), (0.4,)),
+    }
+    runs = lab.compare(recipes, seed, tokens=60_000 if lab.quick else 400_000, rates=(3e-4,))
+    right = {name: run.evaluation.pass_at(1).tolist() for name, run in runs.items()}
+    details = {f"length, {name}": run.evaluation.length for name, run in runs.items()}
+    return Trial(right.pop("staged"), right, {n: r.curve("reward") for n, r in runs.items()}, details)

@@ -6,6 +6,7 @@ import io
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hartley.papers import Claim, Curve
 from hartley.reproduction.engine import Result
@@ -52,23 +53,27 @@ def draw(result: Result) -> str:
 
 
 def _curves(axes: Any, claim: Claim, trials: list[dict[str, Curve]]) -> None:
-    """Mean line over seeds with a band of one standard deviation; seeds on different grids are drawn one by one."""
+    """Mean line over seeds with a band of one standard deviation, on the range that all of them cover."""
     for index, label in enumerate(dict.fromkeys(name for trial in trials for name in trial)):
         lines = [tuple(np.asarray(v, float) for v in trial[label]) for trial in trials if label in trial]
         colour = COLOURS[index % len(COLOURS)]
-        same = all(len(x) == len(lines[0][0]) and np.allclose(x, lines[0][0], equal_nan=True) for x, _ in lines)
-        if same:
-            y = np.stack([y for _, y in lines])
-            axes.plot(lines[0][0], y.mean(0), color=colour, label=label)
-            if len(y) > 1:
-                spread = y.std(0, ddof=1)
-                band = (y.mean(0) - spread, y.mean(0) + spread)
-                axes.fill_between(lines[0][0], *band, color=colour, alpha=0.2, lw=0)
-        else:
-            for number, (x, y) in enumerate(lines):
-                axes.plot(x, y, color=colour, alpha=0.6, label=label if number == 0 else None)
+        x, y = _common_grid(lines)
+        axes.plot(x, y.mean(0), color=colour, label=label)
+        if len(y) > 1:
+            spread = y.std(0, ddof=1)
+            axes.fill_between(x, y.mean(0) - spread, y.mean(0) + spread, color=colour, alpha=0.2, lw=0)
     axes.set(xlabel=claim.axes[0], ylabel=claim.axes[1])
     axes.legend()
+
+
+def _common_grid(lines: list[tuple[NDArray[np.float64], ...]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lines (lines, points) on one grid: their own if they share it, else linearly between their points."""
+    first = lines[0][0]
+    if all(len(x) == len(first) and np.allclose(x, first, equal_nan=True) for x, _ in lines):
+        return first, np.stack([y for _, y in lines])
+    low, high = max(x.min() for x, _ in lines), min(x.max() for x, _ in lines)
+    grid = np.linspace(low, max(low, high), max(len(x) for x, _ in lines))
+    return grid, np.stack([np.interp(grid, x[order := np.argsort(x, kind="stable")], y[order]) for x, y in lines])
 
 
 def _advantages(axes: Any, claim: Claim, outcome: Outcome) -> None:

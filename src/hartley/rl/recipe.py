@@ -79,7 +79,8 @@ class Recipe:
     rounds : how often groups that teach nothing are sampled again at most.
     dual_clip : bound on the loss of tokens with a negative advantage, see `clipped_surrogate`.
     entropy_bonus : coefficient of the mean token entropy, which is added to what is maximised.
-    max_length : what "constant" aggregation divides by.
+    max_length : longest answer that is sampled, in tokens, where the trainer would allow a longer one; and what
+        "constant" aggregation divides by. Staged recipes with rising lengths are a curriculum.
 
     The other attributes are the stages that the module's docstring lists; None leaves a stage out.
     """

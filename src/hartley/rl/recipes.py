@@ -176,15 +176,28 @@ def vogue(*, alpha_v: float = 1.0, alpha_e: float = 0.4, start: float = 0.5, end
     )
 
 
-def acereason(*, temperature: float | EntropyTemperature = 1.0, filter_overlong: bool = False) -> Recipe:
+def acereason(
+    *,
+    temperature: float | EntropyTemperature = 1.0,
+    max_length: int | None = None,
+    filter_overlong: bool = False,
+) -> Recipe:
     """On-policy GRPO with a mean over tokens, no KL term and no bonus, at a temperature chosen by entropy.
 
     Parameters
     ----------
     temperature : from `solve_temperature`, or `EntropyTemperature`, which goes on holding the entropy.
-    filter_overlong : leave out answers that the length limit cut off; while budgets are short.
+    max_length : budget of an answer, in tokens.
+    filter_overlong : leave out answers that the budget cut off; while it is short.
 
-    Take one update for each batch of rollouts, so that no ratio is clipped.
+    Take one update for each batch of rollouts, so that no ratio is clipped. The paper's curriculum for mathematics,
+    with filtered budgets first, is
+
+        Staged((acereason(max_length=8192, filter_overlong=True), acereason(max_length=16384, filter_overlong=True),
+                acereason(max_length=24576), acereason(max_length=32768)), until=(0.2, 0.5, 0.75))
+
+    on prompts of rising difficulty, of which `unsolved` keeps those that not every answer solves; the shares of
+    training are for the user to choose.
 
     Source: AceReason-Nemotron 1.1 (2025).
     """
@@ -194,6 +207,7 @@ def acereason(*, temperature: float | EntropyTemperature = 1.0, filter_overlong:
         advantages=GroupAdvantage(epsilon=1e-6, unbiased=False),
         select=OverlongFilter() if filter_overlong else None,
         aggregate="token-mean",
+        max_length=max_length,
     )
 
 

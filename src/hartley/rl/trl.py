@@ -233,6 +233,8 @@ class RecipeGRPOTrainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._in_force = recipe = self.recipe.at(self._progress)
+        if self.model.training:
+            self._limit_length(recipe)
         if self.model.training and callable(recipe.temperature):
             set_temperature(self, recipe.policy_temperature(self.recipe_state))
         batch = self._sample(inputs)
@@ -261,6 +263,15 @@ class RecipeGRPOTrainer(GRPOTrainer):
         if self.model.training and recipe.select is not None:
             batch = self._dropped(batch, prepared)
         return batch
+
+    def _limit_length(self, recipe: Recipe) -> None:
+        longest = self.args.max_completion_length
+        self.max_completion_length = min(longest, recipe.max_length or longest)
+        if self.use_vllm:
+            self.vllm_generation.max_completion_length = self.max_completion_length
+        else:
+            self.generation_config.max_new_tokens = self.max_completion_length
+            self.generation_kwargs["max_new_tokens"] = self.max_completion_length
 
     def _sample(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """One call of TRL's sampling, with what a recipe needs of it kept beside its own tensors."""
