@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hartley.rl import Recipe, Rollouts, Staged
 
 STRESS = (1e-3,)
-LADDER = (1e-4, 3e-4)
+LADDER = (3e-4, 1e-4)
 THOUSANDS = "thousands of generated tokens"
 
 
@@ -39,7 +39,7 @@ def compared(
     ----------
     rates : the ladder; learning rates, and recipes that share a name, are chosen by pass@k on prompts of their own.
     curve : "entropy" or "pass@k", drawn over the tokens that count.
-    tokens, counted : the budget of each run; a sixth of it in quick mode, with the last learning rate of the ladder.
+    tokens, counted : the budget of each run; a sixth of it in quick mode, with the first learning rate of the ladder.
     """
     tokens = tokens // 6 if lab.quick else tokens
     every = 0 if lab.quick or not curve.startswith("pass@") else 25
@@ -48,7 +48,7 @@ def compared(
         seed,
         tokens=tokens,
         counted=counted,
-        rates=rates[-1:] if lab.quick else rates,
+        rates=rates[:1] if lab.quick else rates,
         every=every,
         score=lambda e: float(e.pass_at(k).mean()),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hartley.papers._policies import LADDER, STRESS, THOUSANDS, compared, warm_groups
 from hartley.papers.base import Paper, Trial
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hartley.labs.policy_gradient import PolicyLab
-    from hartley.rl import Recipe, SteerWeights, Tokens
+    from hartley.rl import Recipe, SteerWeights, Tokens, TokenStatistics
     from hartley.rl.entropy_change import Estimator
 
 paper = Paper(
@@ -146,7 +146,9 @@ def shared_parameters(lab: PolicyLab, seed: int) -> Trial:
     )
 
 
-def _predictions(stats: Any, old: Tensor, advantages: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+def _predictions(
+    stats: TokenStatistics, old: Tensor, advantages: Tensor, mask: Tensor | None = None
+) -> dict[str, Tensor]:
     """Of every estimator, on the tokens of the mask."""
     from hartley.rl import entropy_change
 
