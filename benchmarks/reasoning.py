@@ -20,7 +20,15 @@ from race import arguments, race, show
 
 from hartley.labs.signed_sums import VOCABULARY, signed_sums
 from hartley.labs.training import tiny_decoder
-from hartley.reasoning import StepGenerator, best_of_n, csft_loss, particle_filter
+from hartley.reasoning import (
+    NORMAL,
+    DiffAdapt,
+    DifficultyProbe,
+    StepGenerator,
+    best_of_n,
+    csft_loss,
+    particle_filter,
+)
 
 STEPS = 20
 
@@ -105,6 +113,33 @@ def training(batch: int, seconds: float) -> None:
     show(f"Gradient of the continuous training loss, batch {batch}, 3 thoughts", results)
 
 
+def choosing(seconds: float) -> None:
+    """The probe on 256 states, and answers from the question's cache against reading the question again."""
+    from hartley.labs.models import language_model
+
+    rng = np.random.default_rng(0)
+    states = rng.normal(size=(256, 576))
+    probe = DifficultyProbe(epochs=5, random_state=0).fit(states, rng.integers(0, 3, 256))
+    results = race({"256 states": lambda: probe.predict(states)}, reference="256 states", seconds=seconds)
+    show("Reading difficulty off SmolLM2's states", results)
+    try:
+        model, tokenizer = language_model()
+    except ValueError as error:
+        print(f"no generation timed: {error}")
+        return
+    question = " ".join(f"Item {i} costs {3 * i} coins and weighs {i} stones." for i in range(12))
+    adapt = DiffAdapt(model, tokenizer, max_tokens=4, strategies=(NORMAL,), template="{question} {instruction}")
+
+    def twice() -> None:
+        adapt.states([question])
+        ids = tokenizer(f"{question} {NORMAL.instruction}", return_tensors="pt")
+        model.generate(**ids, do_sample=True, temperature=NORMAL.temperature, max_new_tokens=4, pad_token_id=0)
+
+    once = np.zeros(1, int)
+    functions = {"one reading": lambda: adapt.generate([question], rng, choice=once), "two readings": twice}
+    show("A question of 200 tokens, its state and 4 tokens", race(functions, reference="one reading", rounds=(3, 3)))
+
+
 if __name__ == "__main__":
     options = arguments(__doc__ or "")
     budget = 1.0 if options.quick else 4.0
@@ -113,3 +148,4 @@ if __name__ == "__main__":
         bookkeeping(1024, budget)
     training(64 if options.quick else 256, budget)
     share_of_generation(per_step)
+    choosing(budget)

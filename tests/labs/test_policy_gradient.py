@@ -286,6 +286,11 @@ def test_a_budget_of_tokens_ends_with_the_step_that_spends_it() -> None:
     run = LAB.train(grpo(), tokens=1500, policy=_policy())
     spent = run.history["generated"]
     assert spent[-1] >= 1500 > spent[-2]
+    run = LAB.train(d3s(), tokens=300, counted="updated", policy=_policy())
+    spent = run.history["updated"]
+    assert spent[-1] >= 300 > spent[-2]
+    assert run.generated > 2 * run.updated
+    assert run.curve("reward", "updated")[0][-1] == run.updated / 1000
 
 
 def test_comparison_tunes_every_recipe_over_the_same_ladder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,11 @@ from scipy.optimize import linprog
 
 from hartley.querying import (
     QueryProblem,
+    adversarial_loss,
     best_arm_problem,
     exact_minimax,
     exact_robust,
+    from_labels,
     history_counts,
     policy_losses,
     threshold_problem,
@@ -145,3 +147,33 @@ PROBLEM = threshold_problem(2)
 def test_bad_input(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_labels_make_a_problem() -> None:
+    """Rows of labels of a threshold are the threshold problem."""
+    steps = np.where(np.arange(3) >= np.arange(4)[:, None], 1, -1)
+    found, expected = from_labels(steps), threshold_problem(3)
+    np.testing.assert_array_equal(found.hypotheses, expected.hypotheses)
+    np.testing.assert_array_equal(found.queries, expected.queries)
+    assert found.scale == expected.scale
+    with pytest.raises(ValueError, match="labels -1 and 1"):
+        from_labels(np.array([[0, 1]]))
+
+
+def test_adversary_between_the_grid_points() -> None:
+    """Two arms, one question each: the worst parameter by a fine grid over the square."""
+    problem = best_arm_problem(2)
+    policy = exact_minimax(problem, np.array([[1.0, -1.0], [-1.0, 1.0]]), 2)
+    worst, theta = adversarial_loss(policy, problem, 8.0, 2, np.random.default_rng(0))
+    axis = np.linspace(-1, 1, 65)
+    grid = np.array([[a, b] for a in axis for b in axis])
+    grid = grid[problem.difficulty(grid) <= 8.0]
+    losses = policy_losses(policy, problem, grid, 2)
+    assert worst == pytest.approx(losses.max(), abs=0.02)
+    assert problem.difficulty(theta[None])[0] <= 8.0 * (1 + 1e-6)
+    assert policy_losses(policy, problem, theta[None], 2)[0] == pytest.approx(worst)
+    start = grid[losses.argmax()][None]
+    again, _ = adversarial_loss(policy, problem, 8.0, 2, np.random.default_rng(0), restarts=1, start=start)
+    assert again >= losses.max() - 1e-12
+    with pytest.raises(ValueError, match=r"radius = 0.1: expected a difficulty that some parameter has"):
+        adversarial_loss(policy, problem, 0.1, 2, np.random.default_rng(0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -165,3 +166,39 @@ def test_smollm2_explores_more_when_steered() -> None:
     agent = lab.agent(0)
     u = agent.vector(lab.layer)
     assert agent.effect(lab.layer, u, 0.4).entropy.mean() > agent.effect(lab.layer, u, 0.0).entropy.mean() + 0.05
+
+
+def test_teacher_of_the_small_agent() -> None:
+    """Token ranges; and the teacher commits: late in a game it presses mostly the arm with the better mean so far."""
+    from hartley.labs.token_bandits import BOS, REWARDS, STEPS, teacher_games
+
+    games = teacher_games(2000, np.random.default_rng(0))
+    actions, rewards = games[:, 1::2], games[:, 2::2] - 2
+    assert games.shape == (2000, 1 + 2 * STEPS)
+    assert (games[:, 0] == BOS).all()
+    assert set(np.unique(actions)) == {0, 1}
+    assert rewards.min() >= 0
+    assert rewards.max() < REWARDS
+    values, pressed = (rewards - REWARDS // 2) / 1.5, np.stack([actions == 0, actions == 1])
+    sums, counts = (pressed * values).cumsum(2)[:, :, -2], pressed.cumsum(2)[:, :, -2]
+    better = (sums / np.maximum(counts, 1)).argmax(0)
+    assert (actions[:, -1] == better).mean() > 0.85
+    assert abs(actions[:, 0].mean() - 0.5) < 0.05  # nothing is known at first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", [1, 3])
+def test_steering_an_agent_trained_from_scratch(layer: int) -> None:
+    """Both signs move the entropy by more than 0.03 nats, five shuffled vectors by less."""
+    from hartley.labs.token_bandits import TokenBanditLab
+
+    player = TokenBanditLab(layer=layer).player(0)
+    base = float(player.steered(0.0).entropies.mean())
+    up = float(player.steered(0.5).entropies.mean())
+    assert up > base + 0.03
+    assert float(player.steered(-0.5).entropies.mean()) < base - 0.03
+    u, shuffled = player.vector, []
+    for i in range(5):
+        player.vector = u[torch.randperm(len(u), generator=torch.Generator().manual_seed(i))]
+        shuffled.append(float(player.steered(0.5).entropies.mean()))
+    assert up > np.mean(shuffled) + 2 * np.std(shuffled)

@@ -14,7 +14,7 @@ from scipy.special import logit
 from scipy.stats import chisquare
 
 from hartley.importance import effective_sample_size
-from hartley.reasoning import annealing_temperature, beam_search, best_of_n, particle_filter
+from hartley.reasoning import annealing_temperature, beam_search, best_of_n, particle_filter, particle_gibbs
 
 STEP = {"": (0.6, 0.4), "a": (0.3, 0.7), "b": (0.8, 0.2)}  # law of the next letter, given the last
 WEIGHT = {"a": 0.2, "b": 0.5, "aa": 0.6, "ab": 0.3, "ba": 0.1, "bb": 0.8}
@@ -275,3 +275,88 @@ def test_genealogy_is_drawn() -> None:
     )
     axes = draw_genealogy(r)
     assert len(axes.lines) == 4 * 4 + 1  # a line a move, and the answer
+
+
+def exact_law() -> dict[str, float]:
+    """Law proportional to the chance of both letters and the odds of both scores."""
+    law = {
+        a + b: STEP[""]["ab".index(a)] * odds(a) * STEP[a]["ab".index(b)] * odds(a + b)
+        for a, b in itertools.product("ab", repeat=2)
+    }
+    total = sum(law.values())
+    return {path: weight / total for path, weight in law.items()}
+
+
+def test_particle_gibbs_converges_where_small_filters_do_not() -> None:
+    """400 chains of 12 sweeps with four particles each; false alarms at 1e-4 if it were redrawn."""
+    runs, exact = 400, exact_law()
+    sweeps = particle_gibbs(
+        extend,
+        score,
+        [""] * runs,
+        n_particles=4,
+        max_steps=2,
+        iterations=12,
+        annealing=None,
+        rng=np.random.default_rng(0),
+    )
+
+    def p_value(sweep: int) -> float:
+        found = [results[sweep].best for results in sweeps]
+        return float(chisquare([found.count(k) for k in exact], [runs * p for p in exact.values()]).pvalue)
+
+    assert p_value(-1) > 1e-4
+    assert p_value(0) < 1e-4  # one filter of four particles is biased
+    for first, second in itertools.pairwise(sweeps[0]):
+        path, _ = first.trajectory(first.chosen)
+        assert [str(row[0]) for row in second.step_states] == path  # the reference is slot 0 throughout
+        assert (second.ancestors[:, 0] == 0).all()
+        assert second.n_extend == 6  # three free particles, two steps
+
+
+def test_trajectories_are_prefixes() -> None:
+    rng = np.random.default_rng(0)
+    [r] = particle_filter(extend, score, [""], n_particles=8, max_steps=2, rng=rng)
+    for i, final in enumerate(r.states):
+        path, scores = r.trajectory(i)
+        assert path == [final[:1], final]
+        assert scores.tolist() == [WEIGHT[s] for s in path]
+    assert r.lengths.tolist() == [2] * 8
+
+
+def test_reused_lookahead_saves_steps_and_keeps_what_was_drawn() -> None:
+    """Every look-ahead step of an ancestor's first copy is its next step; only further copies are drawn anew."""
+    drawn: list[list[str]] = []
+
+    def watched(states: Sequence[str], rng: np.random.Generator) -> list[tuple[str, bool]]:
+        out = [(s + str(rng.integers(10)), len(s) == 3) for s in states]
+        drawn.append([s for s, _ in out])
+        return out
+
+    def flat(states: Sequence[str]) -> list[float]:
+        return [0.5 + 0.04 * int(s[-1]) for s in states]
+
+    options: dict[str, Any] = {"n_particles": 6, "max_steps": 4, "lookahead": 1.0}
+    [r] = particle_filter(watched, flat, [""], reuse_lookahead=True, rng=np.random.default_rng(0), **options)
+    ahead = drawn[1]  # drawn[0] are the first steps
+    for i, parent in enumerate(r.ancestors[0]):
+        first = list(r.ancestors[0]).index(parent) == i
+        assert (r.step_states[1][i] == ahead[parent]) == first or not first
+        if first:
+            assert r.step_states[1][i] == ahead[parent]
+    assert r.step_scores[1].tolist() == flat(list(r.step_states[1]))
+    [full] = particle_filter(watched, flat, [""], rng=np.random.default_rng(0), **options)
+    assert full.n_extend == 6 * 7  # four steps and three looks ahead
+    assert 6 * 4 <= r.n_extend < full.n_extend
+    assert r.n_extend == sum(map(len, drawn[: len(drawn) - 7]))
+
+
+def test_references_are_checked() -> None:
+    rng = np.random.default_rng(0)
+    results = particle_filter(extend, score, [""], n_particles=2, max_steps=2, rng=rng)
+    with pytest.raises(ValueError, match="n_particles = 1: expected at least 2"):
+        particle_filter(extend, score, [""], n_particles=1, max_steps=2, references=results, rng=rng)
+    with pytest.raises(ValueError, match="references = 1: expected one a problem, 2"):
+        particle_filter(extend, score, ["", ""], n_particles=2, max_steps=2, references=results, rng=rng)
+    with pytest.raises(ValueError, match="iterations = 0"):
+        particle_gibbs(extend, score, [""], iterations=0, n_particles=2, max_steps=2, rng=rng)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rl.batches import random_rollouts, random_tokens
 from scipy.stats import pearsonr
@@ -12,6 +12,7 @@ from scipy.stats import pearsonr
 from hartley.rl import SteerWeights, entropy_change, steer_weights, token_statistics
 
 
+@example(seed=224, vocabulary=200, scale=4.0, advantage=-2.0)  # a token of probability 3e-9
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
@@ -118,6 +119,32 @@ def test_no_change_no_weighting() -> None:
             estimator=estimator,
         )
         assert change.abs().item() < 1e-6
+
+
+def test_weights_do_not_depend_on_order_or_padding() -> None:
+    generator = torch.Generator().manual_seed(1)
+    change, mask = torch.randn(3, 5, generator=generator), torch.rand(3, 5, generator=generator) < 0.7
+    weights = steer_weights(change, mask, min_weight=0.3)
+    order = torch.randperm(15, generator=generator)
+    shuffled = steer_weights(change.flatten()[order][None], mask.flatten()[order][None], min_weight=0.3)
+    torch.testing.assert_close(shuffled[0], weights.flatten()[order])
+    padded = steer_weights(
+        torch.cat([change, torch.full((3, 2), 9.0)], 1), torch.cat([mask, mask[:, :2] & False], 1), min_weight=0.3
+    )
+    torch.testing.assert_close(padded[:, :5], weights)
+
+
+def test_certain_tokens_keep_their_weight() -> None:
+    """A token of probability one moves nothing: by STEER's estimate and by the exact one, not by the covariance."""
+    logits = torch.tensor([[[40.0, 0.0, 0.0], [1.0, 0.0, -1.0]]])
+    stats = token_statistics(logits, torch.tensor([[0, 0]]), second_moment=True)
+    one, yes = torch.ones(1, 2), torch.ones(1, 2, dtype=torch.bool)
+    for estimator in ("exact", "steer"):
+        change = entropy_change(
+            stats.log_probs, stats.log_probs, one, stats.entropy, stats.second_moment, estimator=estimator
+        )
+        weights = steer_weights(change, yes, min_weight=0.3)
+        assert weights.tolist()[0] == pytest.approx([1.0, 0.3], abs=1e-5)
 
 
 def test_clipped_tokens_may_be_left_out_of_the_scale() -> None:

@@ -26,6 +26,7 @@ from hartley.rl import (
     adaptive_clip,
     capped_bonus,
     critical_positions,
+    cure,
     d3s,
     dapo,
     downsample,
@@ -84,6 +85,12 @@ class TestCriticalTokens:
         assert counts[0] == 0
         assert chisquare(counts[1:]).pvalue > 1e-3  # as above
 
+    def test_branches_until_plain_dapo_takes_over(self) -> None:
+        recipe = cure(branches=2, top_k=7, exclude=frozenset({3}), switch=0.5, rounds=4)
+        assert recipe.at(0.49).branching == CriticalTokens(2, 7, exclude=frozenset({3}))
+        assert recipe.at(0.49).with_(branching=None).changes() == dapo(rounds=4, dual_clip=10.0).changes()
+        assert recipe.at(0.5).changes() == dapo(rounds=4, dual_clip=10.0).changes()
+
     def test_stage_and_bad_input(self, unchecked: None) -> None:
         rollouts = random_rollouts(1)
         got = CriticalTokens(top_k=2, exclude=frozenset(range(11)))(rollouts, seeded())
@@ -133,6 +140,37 @@ class TestDownSampling:
         kept = downsample(a, group, keep_in_group=2, keep_total=4)
         assert (a[kept] != 0).all()
         assert set(group[kept].tolist()) == {0, 2}
+
+    @settings(max_examples=40, deadline=None)
+    @given(seed=st.integers(0, 10**6), within=st.integers(2, 6), total=st.integers(2, 12))
+    def test_answers_without_signal_go_first(self, seed: int, within: int, total: int) -> None:
+        """Where either sign alone would fill the batch. Else a zero may stand in for a missing one, see below."""
+        group = torch.arange(6).repeat_interleave(6)
+        a = group_advantage((torch.rand(36, generator=seeded(seed)) < 0.4).float(), group)
+        union = downsample(a, group, keep_in_group=within, keep_total=36)
+        kept = downsample(a, group, keep_in_group=within, keep_total=total)
+        assert len(set(kept.tolist())) == len(kept) == min(total, len(union))
+        assert set(kept.tolist()) <= set(union.tolist())
+        if min((a[union] > 0).sum(), (a[union] < 0).sum()) >= total:
+            assert (a[kept] != 0).all()
+
+    def test_an_answer_without_signal_may_raise_the_variance(self) -> None:
+        """Five of one small negative, a zero and four large ones: the zero is worth more than the fourth."""
+        values = torch.tensor([-0.35, 0.0, 2.47, 2.47, 2.47, 2.47])
+        assert 1 in max_variance_subset(values, 5).tolist()
+
+    def test_half_way_through_the_schedule(self) -> None:
+        """From 4 of 8 answers and 20% of tokens to all of both: 6 of 8 and 60% in the middle."""
+        full = torch.ones(16, 10, dtype=torch.bool)
+        alternate = (torch.arange(16) % 2 == 0).float()
+        rollouts = random_rollouts(
+            1, prompts=2, answers=8, time=10, progress=0.5, mask=full, rewards=alternate, correct=alternate > 0
+        )
+        stage = DualDownSampling(answers=(0.5, 1.0), tokens=(0.2, 1.0), across=False)
+        prepared = grpo().with_(select=stage).prepare(rollouts)
+        assert int(prepared.mask.sum()) == math.floor(0.6 * 2 * 6 * 10)
+        rows = grpo().with_(select=DualDownSampling((0.5, 1.0), (1.0, 1.0), across=False)).prepare(rollouts)
+        assert rows.mask.any(1).view(2, 8).sum(1).tolist() == [6, 6]
 
     def test_tokens_with_the_largest_signal(self) -> None:
         a, h = torch.tensor([[1.0, -3.0, 1.0], [2.0, 2.0, 0.0]]), torch.ones(2, 3)
@@ -226,6 +264,7 @@ class TestHeterogeneous:
         factor = stage(logits, state)
         assert ((factor >= 0.95 - 1e-6) & (factor <= 1.05 + 1e-6)).all()
         assert factor.max() > 1.01
+        assert (TokenTemperature(tau=0.0)(logits, state) == 1).all()
         scale = entropy_scale(rollouts.entropy, rollouts.mask)
         assert scale(rollouts.entropy[rollouts.mask]).max() == 1
 

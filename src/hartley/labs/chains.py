@@ -44,7 +44,7 @@ class ChainLab(Lab):
 
     @property
     def problems(self) -> int:
-        return 600 if self.quick else 3000
+        return 600 if self.quick else 1500
 
     def calibrated(self) -> ChainLab:
         """The same chains under a scorer that is not too sure."""

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from hartley.labs.base import Lab
 
 if TYPE_CHECKING:
-    from hartley.querying import QueryProblem, RobustPolicies
+    from hartley.querying import LearnedPolicy, QueryProblem, RobustPolicies
     from hartley.querying.active_learning import Policy
 
 
@@ -48,11 +48,15 @@ class ArmsLab(Lab):
         dim: int = 0,
         count: int = 0,
         adversarial: bool = True,
+        signs: bool = False,
     ) -> tuple[Float[np.ndarray, "arms dim"], Float[np.ndarray, " arms"]]:
-        """Features and rewards."""
+        """Features and rewards; with `signs` all entries are one size, of random sign."""
         dim, count = dim or self.dim, count or self.count
         features = rng.standard_normal((count, dim))
-        features *= rng.random((count, 1)) ** (1 / dim) / np.linalg.norm(features, axis=1, keepdims=True)
+        if signs:
+            features = np.sign(features) / np.sqrt(dim)
+        else:
+            features *= rng.random((count, 1)) ** (1 / dim) / np.linalg.norm(features, axis=1, keepdims=True)
         theta = np.zeros(dim)
         theta[rng.choice(dim, sparsity, replace=False)] = rng.standard_normal(sparsity)
         linear = features @ (theta / np.linalg.norm(theta))
@@ -86,12 +90,20 @@ class ThresholdLab(Lab):
         """The problem, and the exact policies of each class and of all."""
         return _solved(self)
 
-    def excess(self, policy: Policy) -> float:
-        """The largest exact excess of a policy over the minimax loss of each class."""
+    def trained(self, seed: int) -> LearnedPolicy:
+        """A network trained against the adversary, which knows the minimax losses; kept."""
+        return _trained(self, seed)
+
+    def losses(self, policy: Policy) -> Float[np.ndarray, " parameters"]:
+        """Exact expected losses of a policy."""
         from hartley.querying import policy_losses
 
         problem, exact = self.solved()
-        return float((policy_losses(policy, problem, exact.thetas, self.rounds) - exact.offsets).max())
+        return policy_losses(policy, problem, exact.thetas, self.rounds)
+
+    def excess(self, policy: Policy) -> float:
+        """The largest exact excess of a policy over the minimax loss of each class."""
+        return float((self.losses(policy) - self.solved()[1].offsets).max())
 
 
 @cache
@@ -103,6 +115,18 @@ def _solved(lab: ThresholdLab) -> tuple[QueryProblem, RobustPolicies]:
     problem = threshold_problem(lab.size)
     thetas = np.array(list(product([-1.0, -lab.low, lab.low, 1.0], repeat=lab.size)))
     return problem, exact_robust(problem, thetas, [lab.easy, lab.hard], lab.rounds)
+
+
+@cache
+def _trained(lab: ThresholdLab, seed: int) -> LearnedPolicy:
+    import torch
+
+    from hartley.querying import train_policy
+
+    problem, exact = lab.solved()
+    generator = torch.Generator().manual_seed(seed)
+    steps = lab.steps or (800 if lab.quick else 1500)
+    return train_policy(problem, exact.thetas, lab.rounds, exact.offsets, generator=generator, steps=steps)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from hartley.labs import op_search
 from hartley.labs.base import Lab
 from hartley.labs.op_search import EOS, PAD, RESPONSE, Problems, draw_problems, verify
 from hartley.labs.policies import Sampled, SmallPolicy, sample
-from hartley.labs.policy_training import Run, Trainer
+from hartley.labs.policy_training import Counted, Run, Trainer
 from hartley.labs.warm_starts import held_out, warm_started
 from hartley.rl import Recipe, Rollouts, Staged, dapo, grpo, pass_at_k
 
@@ -251,6 +251,7 @@ class PolicyLab(Lab):
         rate: float = 3e-4,
         steps: int | None = None,
         tokens: int | None = None,
+        counted: Counted = "generated",
         seed: int = 0,
         every: int = 0,
         policy: SmallPolicy | None = None,
@@ -261,7 +262,8 @@ class PolicyLab(Lab):
         Parameters
         ----------
         rate : learning rate.
-        steps, tokens : the budget, in steps or in *generated* tokens; by default the lab's number of steps.
+        steps, tokens : the budget, in steps or in tokens; by default the lab's number of steps.
+        counted : the tokens of the budget are those "generated", or those "updated", which selection saves.
         seed : of prompts, responses and mini-batches. Recipes see the same prompts.
         every : evaluate also at the start and after so many steps; 0: at the end alone.
         policy : start from this one, which is changed in place.
@@ -272,7 +274,7 @@ class PolicyLab(Lab):
         steps = self.steps if tokens is None and steps is None else steps
         policy = self.policy() if policy is None else policy
         with _one_thread():
-            return Trainer(self, policy, recipe, rate, seed).run(steps, tokens, every, progress)
+            return Trainer(self, policy, recipe, rate, seed).run(steps, tokens, every, progress, counted)
 
     def _known(self) -> frozenset[str]:
         known = {"prompt", "end_think", "truncated", "start", "kinds", "triggers"}
@@ -285,17 +287,18 @@ class PolicyLab(Lab):
         seed: int,
         *,
         tokens: int | None = None,
+        counted: Counted = "generated",
         rates: Sequence[float] = (),
         every: int = 0,
         score: Callable[[Evaluation], float] = lambda e: float(e.pass_at(1).mean()),
         progress: Callable[[str], None] | None = None,
     ) -> dict[str, Run]:
-        """Train every recipe at every learning rate for as many generated tokens; the best run of each.
+        """Train every recipe at every learning rate for as many tokens; the best run of each.
 
         Parameters
         ----------
         recipes : by name; of several recipes under one name the best is taken, as of several learning rates.
-        tokens : the budget of each run; by default that of the lab.
+        tokens, counted : the budget of each run, see `train`; by default that of the lab, of generated tokens.
         rates : the ladder; by default that of the lab.
         score : what rates are chosen by, on fresh prompts, as many as in the test and none of them.
         progress : told what is about to run.
@@ -308,7 +311,8 @@ class PolicyLab(Lab):
             for recipe, rate in itertools.product(family if isinstance(family, tuple) else (family,), ladder):
                 if progress is not None:
                     progress(f"{name}, {recipe.name}, learning rate {rate:g}")
-                runs.append(self.train(recipe, rate=rate, tokens=tokens or self.budget, seed=seed, every=every))
+                budget = tokens or self.budget
+                runs.append(self.train(recipe, rate=rate, tokens=budget, counted=counted, seed=seed, every=every))
             if len(runs) > 1:
                 runs.sort(key=lambda run: score(self.evaluate(run.policy, seed=seed, problems=validation)))
             chosen[name] = runs[-1]

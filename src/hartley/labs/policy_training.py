@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from hartley.rl import Prepared, Recipe, Rollouts, Staged, State, Tokens, symmet
 
 if TYPE_CHECKING:
     from hartley.labs.policy_gradient import Evaluation, PolicyLab
+
+Counted = Literal["generated", "updated"]
+"""Which tokens a budget counts: those that the policy drew, or those that it was trained on."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,9 @@ class Run:
         """Tokens that it was trained on."""
         return int(self.history["updated"][-1])
 
-    def curve(self, name: str) -> tuple[Sequence[float], Sequence[float]]:
-        """A line for a figure: thousands of generated tokens, and an entry of the history or "pass@k"."""
-        tokens = [g / 1000 for g in self.history["generated"]]
+    def curve(self, name: str, over: Counted = "generated") -> tuple[Sequence[float], Sequence[float]]:
+        """A line for a figure: thousands of generated (or updated) tokens, and an entry of the history or "pass@k"."""
+        tokens = [count / 1000 for count in self.history[over]]
         if not name.startswith("pass@"):
             return tokens, self.history[name]
         values = [float(e.pass_at(int(name[5:])).mean()) for e in self.evaluations.values()]
@@ -85,10 +88,11 @@ class Trainer:
         tokens: int | None,
         every: int,
         progress: Callable[[int, Mapping[str, float]], None] | None,
+        counted: Counted = "generated",
     ) -> Run:
         evaluations = {0: self.lab.evaluate(self.policy, seed=self.seed)} if every else {}
         step, seconds, current = 0, 0.0, None
-        while (share := step / steps if steps is not None else self.generated / (tokens or 1)) < 1:
+        while (share := step / steps if steps is not None else getattr(self, counted) / (tokens or 1)) < 1:
             recipe, began = self.recipe.at(share), time.process_time()
             if recipe is not current:  # each stage has an optimiser of its own
                 current, first = recipe, step
@@ -118,7 +122,7 @@ class Trainer:
             sampled = self.perturb(recipe, sampled, temperature)
         if self.reference is not None:
             with torch.no_grad():
-                known = token_statistics(_logits(self.reference, sampled), sampled.ids, temperature=temperature)
+                known = token_statistics(token_logits(self.reference, sampled), sampled.ids, temperature=temperature)
             sampled = replace(sampled, fields={**sampled.fields, "reference_log_probs": known.log_probs})
         prepared = recipe.prepare(sampled)
         self.state = prepared.rollouts.state
@@ -208,9 +212,9 @@ class Trainer:
         member = torch.unique(batch.group, return_inverse=True)[1]
         noise = torch.randn(int(member.max()) + 1, *clean.shape[1:], generator=self.generator)
         images = clean + self.lab.noise * noise[member]  # one draw a prompt
-        blurred, extra = _logits(self.policy, batch, images), dict(batch.fields)
+        blurred, extra = token_logits(self.policy, batch, images), dict(batch.fields)
         if "visual_uncertainty" in recipe.needs:
-            uncertainty = symmetric_kl(_logits(self.policy, batch) / temperature, blurred / temperature)
+            uncertainty = symmetric_kl(token_logits(self.policy, batch) / temperature, blurred / temperature)
             extra["visual_uncertainty"] = torch.where(batch.mask, uncertainty, 0.0)
         if recipe.noisy is None:
             return replace(batch, fields=extra)
@@ -229,7 +233,7 @@ class Trainer:
         """One mini-batch under the current policy."""
         part = _take(prepared.rollouts, rows)
         moment = "second_moment" in recipe.needs
-        now = token_statistics(_logits(self.policy, part), part.ids, temperature=temperature, second_moment=moment)
+        now = token_statistics(token_logits(self.policy, part), part.ids, temperature=temperature, second_moment=moment)
         return Tokens(
             log_probs=now.log_probs,
             old_log_probs=part.log_probs,
@@ -242,8 +246,8 @@ class Trainer:
         )
 
 
-def _logits(policy: SmallPolicy, batch: Rollouts, images: Tensor | None = None) -> Tensor:
-    """Of every token of the responses."""
+def token_logits(policy: SmallPolicy, batch: Rollouts, images: Tensor | None = None) -> Tensor:
+    """Next-token logits at every token of the responses; `images` in place of the batch's own."""
     ids = torch.cat([batch.fields["prompt"], batch.ids[:, :-1]], 1)
     return policy(ids, batch.fields.get("images") if images is None else images, keep=batch.ids.shape[1])
 

@@ -6,8 +6,9 @@ final sum that is not negative. Prompts with the same digits in another order ar
 
 from __future__ import annotations
 
+import copy
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -20,7 +21,15 @@ from torch.nn.functional import one_hot
 
 from hartley.labs.base import Lab
 from hartley.labs.training import tiny_decoder, train
-from hartley.reasoning import ContinuousTrace, continuous_generate, csft_loss
+from hartley.reasoning import (
+    ContinuousTrace,
+    continuous_generate,
+    csft_loss,
+    group_advantages,
+    policy_loss,
+    policy_rollout,
+    trace_log_probs,
+)
 
 DIGITS = 4
 BOS = 0
@@ -99,15 +108,22 @@ class SignedSumLab(Lab):
         """A model trained on "soft" targets (16 paths), "soft8" (the 8 most wanted), "discrete" or "none"; kept."""
         return _trained(targets, self.width, self.steps, self.rate, seed)
 
+    def rewarded(self, mode: Any, seed: int, **options: Any) -> tuple[Trained, Trained, list[float]]:
+        """The model trained on soft targets, the same after policy gradients on the reward of right answers, and the
+        mean reward of each policy step."""
+        before = self.trained("soft", seed)
+        return before, *_rewarded(before, mode, 40 if self.quick else 120, seed, **options)
+
 
 @dataclass(frozen=True)
 class Trained:
-    """A model, and the prompts and answers that it has not seen."""
+    """A model, the prompts and answers that it has not seen, and the task that it was trained on."""
 
     model: Any
     prompts: Int[Tensor, "n prompt"]
     answers: Int[Tensor, "n"]
     thoughts: int
+    task: SignedSums
 
     def trace(self, mode: Any, **options: Any) -> ContinuousTrace:
         """Its chains for all those prompts."""
@@ -145,4 +161,27 @@ def _trained(targets: str, width: int, steps: int, rate: float, seed: int) -> Tr
         return csft_loss(model, task.prompts[rows], laws[rows], task.answers[rows])
 
     train(model, loss, examples=len(laws), steps=steps, batch=96, rate=rate, rng=rng)
-    return Trained(model, held_out.prompts, held_out.answers, laws.shape[1])
+    return Trained(model, held_out.prompts, held_out.answers, laws.shape[1], task)
+
+
+def _rewarded(
+    before: Trained, mode: Any, steps: int, seed: int, *, k: int = 3, gamma: float = 1.0, group: int = 8
+) -> tuple[Trained, list[float]]:
+    model, task = copy.deepcopy(before.model), before.task
+    rng, generator = np.random.default_rng([seed, 1]), torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=0.0)
+    means = []
+    for _ in range(steps):
+        rows = torch.from_numpy(rng.choice(len(task.prompts), 32, replace=False))
+        trace = policy_rollout(
+            model, task.prompts[rows], before.thoughts + 1, group, mode, k=k, gamma=gamma, generator=generator
+        )
+        reward = (trace.answers == task.answers[rows].repeat_interleave(group)).float()
+        advantages = group_advantages(reward.view(-1, group)).flatten()
+        loss = policy_loss(trace_log_probs(model, trace), trace.log_probs, advantages)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        means.append(float(reward.mean()))
+    return replace(before, model=model.eval()), means

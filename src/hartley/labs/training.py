@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from hartley.labs.models import cache_folder, write_folder_once
 
 
 def tiny_decoder(vocabulary: int, *, width: int, layers: int, heads: int, seed: int) -> Any:
@@ -70,3 +73,23 @@ def train(
         losses.append(float(value.detach()))
     model.eval()
     return losses
+
+
+def kept_decoder(name: str, trained: Callable[[], Any]) -> Any:
+    """The decoder that `trained()` makes: made once a machine and kept in the cache folder under this name."""
+    import transformers
+
+    transformers.logging.disable_progress_bar()
+    folder = write_folder_once(cache_folder() / name, lambda target: trained().save_pretrained(target))
+    return transformers.LlamaForCausalLM.from_pretrained(folder).eval()
+
+
+def announce(what: str, steps: int) -> Callable[[int], None]:
+    """For `train(progress=...)`: says how far it is on the standard error stream."""
+
+    def progress(step: int) -> None:
+        if step % 50 == 0:
+            end = "\n" if step + 50 >= steps else ""
+            print(f"\r{what}: step {step} of {steps}", end=end, file=sys.stderr, flush=True)
+
+    return progress

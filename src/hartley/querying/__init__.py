@@ -4,9 +4,11 @@ from hartley.querying.active_learning import (
     ExactPolicy,
     QueryProblem,
     RobustPolicies,
+    adversarial_loss,
     best_arm_problem,
     exact_minimax,
     exact_robust,
+    from_labels,
     history_counts,
     policy_losses,
     threshold_problem,
@@ -20,6 +22,7 @@ from hartley.querying.information_pursuit import (
     prediction_set,
     random_histories,
 )
+from hartley.querying.language_predictor import TokenPredictor
 from hartley.querying.learned_policy import (
     LearnedPolicy,
     train_policy,
@@ -34,6 +37,7 @@ from hartley.querying.max_entropy import (
     stopping_point,
     top_fraction_probability,
 )
+from hartley.querying.query_policies import Lucb, SuccessiveElimination, TopTwoThompson, bayes_policy
 from hartley.querying.sparse_bandits import (
     HardInstance,
     Search,
@@ -49,6 +53,7 @@ from hartley.querying.sparse_bandits import (
     support_net_search,
     value_intervals,
 )
+from hartley.querying.sparse_recovery import l1_fit, l1_search, l1_sensitivity, optimistic_search
 from hartley.querying.streaming import StreamingMaxEntropy
 
 __all__ = [
@@ -58,13 +63,19 @@ __all__ = [
     "Incidence",
     "InformationPursuit",
     "LearnedPolicy",
+    "Lucb",
     "MaxEntropySample",
     "QueryProblem",
     "RobustPolicies",
     "Search",
     "StreamingMaxEntropy",
+    "SuccessiveElimination",
+    "TokenPredictor",
+    "TopTwoThompson",
     "Trace",
+    "adversarial_loss",
     "barycentric_spanner",
+    "bayes_policy",
     "best_arm_problem",
     "conformal_threshold",
     "coverage_greedy",
@@ -72,11 +83,16 @@ __all__ = [
     "entropy_upper_bound",
     "exact_minimax",
     "exact_robust",
+    "from_labels",
     "from_relations",
     "g_optimal_design",
     "greedy_max_entropy",
     "history_counts",
+    "l1_fit",
+    "l1_search",
+    "l1_sensitivity",
     "least_squares_search",
+    "optimistic_search",
     "policy_losses",
     "prediction_set",
     "random_histories",

@@ -87,6 +87,13 @@ def best_arm_problem(arms: int) -> QueryProblem:
     return QueryProblem(np.eye(arms), np.eye(arms))
 
 
+def from_labels(labels: Int[np.ndarray, "classes items"]) -> QueryProblem:
+    """Twenty questions: which of these rows of labels -1 and 1 describes the truth? Loss: excess error."""
+    require(bool(np.isin(labels, (-1, 1)).all()), "labels", np.unique(labels)[:4].tolist(), "labels -1 and 1")
+    require(labels.size > 0, "labels", labels.shape, "at least one class and one item")
+    return QueryProblem(np.eye(labels.shape[1]), labels.astype(np.float64), 2.0 * labels.shape[1])
+
+
 @runtime_checkable
 class Policy(Protocol):
     """Anything that says what to ask and recommend from counts (states x 2 queries: answers 1, then answers -1)."""
@@ -108,7 +115,7 @@ def history_counts(history: History, queries: int) -> Int[np.ndarray, "1 answers
     return counts
 
 
-class _States:
+class CountStates:
     """All states by round, and where each query leads."""
 
     def __init__(self, queries: int, rounds: int) -> None:
@@ -181,7 +188,7 @@ def exact_minimax(
     offset = np.zeros(len(thetas)) if offsets is None else offsets
     require(len(offset) == len(thetas), "offsets", len(offset), f"one a parameter, {len(thetas)}")
     n, m = len(problem.queries), len(problem.hypotheses)
-    states = _States(n, rounds)
+    states = CountStates(n, rounds)
     sizes = [len(layer) for layer in states.layers]
     starts = np.concatenate([[0], np.cumsum([size * n for size in sizes[:-1]] + [sizes[-1] * m])])
     value = int(starts[-1])  # the last unknown
@@ -227,7 +234,7 @@ def policy_losses(
 ) -> Float[np.ndarray, " parameters"]:
     """The exact expected loss of any policy at each parameter, over all states."""
     n = len(problem.queries)
-    states = _States(n, rounds)
+    states = CountStates(n, rounds)
     mass: Float[np.ndarray, " states"] = np.ones(1)
     for layer, child in zip(states.layers, states.children, strict=False):
         flow = mass[:, None] * np.tile(policy.ask(layer), 2)
@@ -235,6 +242,61 @@ def policy_losses(
     losses = policy.recommend(states.layers[-1]) @ problem.losses(thetas).T  # states x parameters
     weighted: Float[np.ndarray, "states parameters"] = mass[:, None] * states.likelihood(problem, thetas).T * losses
     return weighted.sum(axis=0)
+
+
+def adversarial_loss(
+    policy: Policy,
+    problem: QueryProblem,
+    radius: float,
+    rounds: int,
+    rng: np.random.Generator,
+    *,
+    restarts: int = 16,
+    sweeps: int = 20,
+    start: Thetas | None = None,
+) -> tuple[float, Float[np.ndarray, " dim"]]:
+    """The largest expected loss found over all parameters in [-1, 1]^d of difficulty at most `radius`, and where.
+
+    Random starts, then moves of one coordinate at a time to the best of a grid; losses are exact. A lower bound on the
+    worst case, and not less than that over `start`: what training against given parameters alone would hide.
+
+    Parameters
+    ----------
+    restarts, sweeps : random starts, and passes over the coordinates at most.
+    start : parameters to start from as well.
+
+    Raises
+    ------
+    ValueError : no start of difficulty at most `radius` was found.
+    """
+    dim = problem.queries.shape[1]
+    require(np.abs(problem.queries).sum(axis=1).max() <= 1 + 1e-9, "problem", "queries", "l1 norms of at most 1")
+    tried = rng.choice([-1.0, 1.0], (50 * restarts, dim)) * rng.random((50 * restarts, dim)) ** 0.3
+    tried = np.concatenate([tried, rng.choice([-1.0, 1.0], (50 * restarts, dim))])
+    inside = tried[problem.difficulty(tried) <= radius * (1 + 1e-9)][:restarts]
+    if start is not None:
+        inside = np.concatenate([inside, start[problem.difficulty(start) <= radius * (1 + 1e-9)]])
+    require(len(inside) > 0, "radius", radius, "a difficulty that some parameter has")
+    best, where = -np.inf, inside[0]
+    grid = np.linspace(-1, 1, 17)
+    losses = policy_losses(policy, problem, inside, rounds)
+    for i in np.argsort(-losses)[:restarts]:
+        theta, value = inside[i].copy(), float(losses[i])
+        for _ in range(sweeps):
+            before = value
+            for j in rng.permutation(dim):
+                moved = np.tile(theta, (len(grid), 1))
+                moved[:, j] = grid
+                moved = moved[problem.difficulty(moved) <= radius * (1 + 1e-9)]
+                if len(moved):
+                    found = policy_losses(policy, problem, moved, rounds)
+                    if found.max() > value:
+                        theta, value = moved[found.argmax()], float(found.max())
+            if value <= before + 1e-12:
+                break
+        if value > best:
+            best, where = value, theta
+    return best, where
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ searches, by what they promise for the gap between the best action and the one t
     spanner_search        (8 C s + 2) eps         at most 2 s C(d, 2s) queries, however small eps is
     least_squares_search  2 (1 + sqrt(g)) eps     about d log log d queries, g near d; needs no sparsity
 
+`sparse_recovery` has what serves features that are nearly orthogonal, and an adaptive search for small problems.
+
 Below a gap of s eps exponentially many queries may be needed: see `dense_hard_instance` and `sparse_hard_instance`.
 
 Source: Dong and Yang (2023), arXiv 2303.16998, which proves rates; these are the shortest algorithms that we know to
@@ -59,7 +61,7 @@ def support_net(features: Features, sparsity: int, radius: float) -> Int[np.ndar
 
     For each support, space is cut into cubes of diagonal `radius`, and the first action in each occupied cube is taken.
     """
-    _require_problem(features, sparsity)
+    require_problem(features, sparsity)
     require_between("radius", radius, 0)
     cells = np.floor(features / (radius / np.sqrt(sparsity)))
     cells -= cells.min(axis=0)
@@ -92,7 +94,7 @@ def support_net_search(
     require_between("misspecification", misspecification, 0, closed="left")
     radius = misspecification if radius is None else radius
     net = support_net(features, sparsity, radius)
-    rewards = _ask(query, net)
+    rewards = ask_all(query, net)
     return Search(int(net[rewards.argmax()]), net, rewards, 2 * misspecification + radius)
 
 
@@ -125,7 +127,7 @@ def spanner_queries(features: Features, sparsity: int, ratio: float = 2.0) -> In
 
     Two s-sparse parameters that agree with the answers to within eps differ by at most 4 ratio s eps on any action.
     """
-    _require_problem(features, sparsity)
+    require_problem(features, sparsity)
     size = min(2 * sparsity, features.shape[1])
     spanners = [barycentric_spanner(features[:, list(s)], ratio) for s in combinations(range(features.shape[1]), size)]
     return np.unique(np.concatenate(spanners))
@@ -135,7 +137,7 @@ def sparse_chebyshev_fit(
     features: Features, rewards: Float[np.ndarray, " actions"], sparsity: int
 ) -> tuple[Float[np.ndarray, " dim"], float]:
     """The s-sparse parameter with the smallest largest residual, and that residual: a linear programme each support."""
-    _require_problem(features, sparsity)
+    require_problem(features, sparsity)
     require(len(rewards) == len(features), "rewards", len(rewards), f"one an action, {len(features)}")
     best, least = np.zeros(features.shape[1]), float(np.abs(rewards).max())
     ones = np.ones((len(features), 1))
@@ -143,7 +145,7 @@ def sparse_chebyshev_fit(
         part = features[:, support]
         limits: list[tuple[float | None, float | None]] = [(None, None)] * sparsity + [(0.0, None)]
         rows, right = np.block([[part, -ones], [-part, -ones]]), np.concatenate([rewards, -rewards])
-        found = _minimise(np.append(np.zeros(sparsity), 1.0), rows, right, limits)
+        found = minimise(np.append(np.zeros(sparsity), 1.0), rows, right, limits)
         if found is not None and found[-1] < least:
             best, least = np.zeros(features.shape[1]), float(found[-1])
             best[support] = found[:-1]
@@ -161,11 +163,11 @@ def spanner_search(
         `misspecification`, which is then too small, or `sparsity` is.
     """
     require_between("misspecification", misspecification, 0, closed="left")
-    _require_problem(features, sparsity)
+    require_problem(features, sparsity)
     sets = comb(features.shape[1], min(2 * sparsity, features.shape[1]))
     require(sets <= 10**6, "sparsity", sparsity, f"few enough coordinates: {sets} spanners are too many")
     queried = spanner_queries(features, sparsity, ratio)
-    rewards = _ask(query, queried)
+    rewards = ask_all(query, queried)
     theta, residual = sparse_chebyshev_fit(features[queried], rewards, sparsity)
     require(
         residual <= misspecification * (1 + 1e-6) + 1e-9,
@@ -215,11 +217,11 @@ def least_squares_search(
     features: Features, query: Query, misspecification: float, *, tolerance: float = 0.05
 ) -> Search:
     """The dense baseline: query the support of a G-optimal design, weighted least squares, play the best action."""
-    _require_problem(features, 1)
+    require_problem(features, 1)
     require_between("misspecification", misspecification, 0, closed="left")
     weights = g_optimal_design(features, tolerance=tolerance)
     queried = np.flatnonzero(weights > 1e-6)
-    rewards = _ask(query, queried)
+    rewards = ask_all(query, queried)
     root = np.sqrt(weights[queried] / weights[queried].sum())
     theta = np.linalg.lstsq(root[:, None] * features[queried], root * rewards, rcond=None)[0]
     gram = np.linalg.pinv(features[queried].T @ (root[:, None] ** 2 * features[queried]))
@@ -252,7 +254,7 @@ def value_intervals(
     Two linear programmes for each action and support: for small problems, and to certify any search. An action's true
     reward lies within eps of its interval.
     """
-    _require_problem(features, sparsity)
+    require_problem(features, sparsity)
     require_between("misspecification", misspecification, 0, closed="left")
     require_between("size", size, 0)
     chosen = features if actions is None else features[actions]
@@ -262,10 +264,10 @@ def value_intervals(
         part = features[queried][:, support]
         rows = np.concatenate([part, -part])
         box: list[tuple[float | None, float | None]] = [(-size, size)] * sparsity
-        if _minimise(np.zeros(sparsity), rows, right, box) is None:
+        if minimise(np.zeros(sparsity), rows, right, box) is None:
             continue  # no parameter of this support explains the answers
         for i, direction in enumerate(chosen[:, support]):
-            ends = [_minimise(sign * direction, rows, right, box) for sign in (1.0, -1.0)]
+            ends = [minimise(sign * direction, rows, right, box) for sign in (1.0, -1.0)]
             values = [float(direction @ end) for end in ends if end is not None]
             lower[i], upper[i] = min([lower[i], *values]), max([upper[i], *values])
     require(bool(np.isfinite(lower).all()), "rewards", "unexplained", "answers of some sparse parameter to within eps")
@@ -326,7 +328,7 @@ def sparse_hard_instance(
     return HardInstance(kept / np.sqrt(sparsity), gap * float(shared.max()) / sparsity, gap)
 
 
-def _minimise(
+def minimise(
     cost: Float[np.ndarray, " unknowns"],
     rows: Float[np.ndarray, "constraints unknowns"],
     right: Float[np.ndarray, " constraints"],
@@ -337,14 +339,14 @@ def _minimise(
     return np.asarray(found.x) if found.status == 0 else None
 
 
-def _ask(query: Query, actions: Int[np.ndarray, " queries"]) -> Float[np.ndarray, " queries"]:
+def ask_all(query: Query, actions: Int[np.ndarray, " queries"]) -> Float[np.ndarray, " queries"]:
     rewards = np.array([query(int(action)) for action in actions], dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(rewards))
     require(len(bad) == 0, "query", rewards[bad[:1]].tolist(), "a finite reward of each action")
     return rewards
 
 
-def _require_problem(features: Features, sparsity: int) -> None:
+def require_problem(features: Features, sparsity: int) -> None:
     require(len(features) > 0, "features", features.shape, "at least one action")
     require(bool(np.isfinite(features).all()), "features", "not finite", "finite features")
     require(1 <= sparsity <= features.shape[1], "sparsity", sparsity, f"1 to {features.shape[1]}, the dimension")

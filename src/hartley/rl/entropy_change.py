@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hartley.checks import require, require_between
-from hartley.rl.rollouts import Tokens
+from hartley.rl.rollouts import Tokens, importance_ratio
 
 Estimator = Literal["exact", "steer", "covariance"]
 
@@ -54,13 +54,14 @@ def entropy_change(
     surplus = log_probs + entropy
     if estimator == "covariance":
         return -advantages * surplus
-    p, weight = log_probs.exp(), advantages * torch.exp(-old_log_probs.clamp(min=math.log(1e-8)))
+    p = log_probs.exp()
     if estimator == "steer":
+        weight = advantages * torch.exp(-old_log_probs.clamp(min=math.log(1e-8)))  # the floor is the release's
         return -weight * p * (1 - p) * surplus
     require(estimator == "exact", "estimator", estimator, "'exact', 'steer' or 'covariance'")
     if second_moment is None:
         raise ValueError("second_moment = None: the exact change needs it; token_statistics(second_moment=True)")
-    return -weight * p * (p * surplus - second_moment)
+    return -advantages * importance_ratio(log_probs, old_log_probs) * (p * surplus - second_moment)
 
 
 def steer_weights(
