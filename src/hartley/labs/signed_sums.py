@@ -102,7 +102,7 @@ class SignedSumLab(Lab):
 
     @property
     def steps(self) -> int:
-        return 900 if self.quick else 2400
+        return 900 if self.quick else 1500
 
     def trained(self, targets: str, seed: int) -> Trained:
         """A model trained on "soft" targets (16 paths), "soft8" (the 8 most wanted), "discrete" or "none"; kept."""
