@@ -292,9 +292,8 @@ class ImportanceSampler:
         f = np.concatenate(self._fs)
         log_f, values = self._expand(f, self._parts(np.concatenate(self._phi)))
         self._log_gs.append(np.empty(0))
-        for r, mixture in enumerate(
-            self._mixtures
-        ):  # the law of every batch at every point; only new pairs are missing
+        # The law of every batch at every point; only new pairs are missing.
+        for r, mixture in enumerate(self._mixtures):
             done = len(self._log_gs[r])
             self._log_gs[r] = np.append(self._log_gs[r], self._log_g(x[done:], mixture, f[done:]))
         sizes = np.array([len(p) for p in self.points])

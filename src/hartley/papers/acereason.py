@@ -40,6 +40,7 @@ _METRIC = "right answers, greedily, after reinforcement"
     better="higher",
     margin=0.03,
     seeds=(1, 4),
+    headline=True,
     axes=("step", "entropy of the rollouts, nats"),
 )
 def solved_temperature(lab: RunningSumLab, seed: int) -> Trial:
