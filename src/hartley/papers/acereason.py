@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from hartley.papers._policies import THOUSANDS, compared
 from hartley.papers.base import Paper, Trial
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def held_entropy(lab: RunningSumLab, seed: int) -> Trial:
     margin=-0.02,
     lab="hartley.labs.policy_gradient:PolicyLab",
     seeds=(1, 3),
-    axes=("thousands of generated tokens", "reward"),
+    axes=(THOUSANDS, "entropy of the rollouts, nats"),
 )
 def length_curriculum(lab: PolicyLab, seed: int) -> Trial:
     """Two attempts fit into the short budget of 18 tokens, three into the full one."""
@@ -161,7 +162,4 @@ def length_curriculum(lab: PolicyLab, seed: int) -> Trial:
         "full budget": full,
         "staged, unfiltered": Staged((acereason(max_length=18), full), (0.4,)),
     }
-    runs = lab.compare(recipes, seed, tokens=60_000 if lab.quick else 400_000, rates=(3e-4,))
-    right = {name: run.evaluation.pass_at(1).tolist() for name, run in runs.items()}
-    details = {f"length, {name}": run.evaluation.length for name, run in runs.items()}
-    return Trial(right.pop("staged"), right, {n: r.curve("reward") for n, r in runs.items()}, details)
+    return compared(lab, recipes, seed, k=1, rates=(3e-4,), curve="entropy", tokens=360_000)

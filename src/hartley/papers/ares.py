@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from hartley.papers._policies import THOUSANDS
 from hartley.papers.base import Paper, Trial
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def windows_follow_difficulty(lab: PolicyLab, seed: int) -> Trial:
     better="higher",
     margin=0.3,
     seeds=(1, 3),
-    axes=("thousands of generated tokens", "mean length of a response, tokens"),
+    axes=(THOUSANDS, "mean length of a response, tokens"),
 )
 def adapts_length(lab: PolicyLab, seed: int) -> Trial:
     from hartley.rl import ares, dapo, grpo
@@ -104,7 +105,7 @@ def adapts_length(lab: PolicyLab, seed: int) -> Trial:
     better="higher",
     margin=-0.03,
     seeds=(1, 3),
-    axes=("thousands of generated tokens", "reward"),
+    axes=(THOUSANDS, "reward"),
 )
 def keeps_accuracy(lab: PolicyLab, seed: int) -> Trial:
     from hartley.rl import ares, grpo

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from hartley.papers._policies import THOUSANDS, compared, warm_groups
 from hartley.papers.base import Paper, Trial
 
 if TYPE_CHECKING:
@@ -70,21 +71,16 @@ class ShuffledPenalty:
     seeds=(2, 5),
 )
 def premise(lab: PolicyLab, seed: int) -> Trial:
-    import torch
     from scipy.stats import spearmanr
 
     from hartley.rl import phase_entropy
 
-    generator = torch.Generator().manual_seed(seed)
-    prompts = 100
-    problems = lab.draw(prompts, generator).repeat(16)
-    group = torch.arange(prompts).repeat_interleave(16)
-    batch = lab.rollouts(lab.policy(), problems, group, generator)
+    batch = warm_groups(lab, seed, 100)
     think, answer = phase_entropy(batch.entropy, batch.mask, batch.fields["end_think"])
     lengths = batch.lengths.double()
     found = []
-    for k in range(prompts):
-        rows = group == k
+    for k in range(100):
+        rows = batch.group == k
         if lengths[rows].min() < lengths[rows].max():
             found.append(float(spearmanr(think[rows], lengths[rows]).statistic))
     return Trial(
@@ -118,7 +114,7 @@ def _recipes(lab: PolicyLab) -> dict[str, Any]:
     better="lower",
     margin=1.0,
     seeds=(1, 3),
-    axes=("thousands of generated tokens", "mean length of a response, tokens"),
+    axes=(THOUSANDS, "mean length of a response, tokens"),
 )
 def shorter(lab: PolicyLab, seed: int) -> Trial:
     runs = lab.compare(_recipes(lab), seed, tokens=60_000 if lab.quick else 400_000, rates=(3e-4,))
@@ -135,17 +131,11 @@ def shorter(lab: PolicyLab, seed: int) -> Trial:
     better="higher",
     margin=-0.02,
     seeds=(1, 3),
-    axes=("thousands of generated tokens", "entropy of the rollouts, nats"),
+    axes=(THOUSANDS, "entropy of the rollouts, nats"),
 )
 def keeps_breadth(lab: PolicyLab, seed: int) -> Trial:
     from hartley.rl import grpo, pear
 
-    tokens, rates = (60_000, (3e-4,)) if lab.quick else (640_000, (3e-4, 1e-3))
-    runs = lab.compare({"pear": pear(), "GRPO": grpo()}, seed, tokens=tokens, rates=rates)
-    breadth = {name: run.evaluation.pass_at(16).tolist() for name, run in runs.items()}
-    return Trial(
-        breadth.pop("pear"),
-        breadth,
-        {n: r.curve("entropy") for n, r in runs.items()},
-        {f"pass@1, {n}": float(r.evaluation.pass_at(1).mean()) for n, r in runs.items()},
+    return compared(
+        lab, {"pear": pear(), "GRPO": grpo()}, seed, k=16, rates=(3e-4, 1e-3), curve="entropy", tokens=480_000
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from hartley.papers._policies import THOUSANDS, compared
 from hartley.papers.base import Paper, Trial
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ class ShuffledUncertainty:
     needs = ("entropy", "visual_uncertainty", "noisy")
 
     def __call__(self, rollouts: Any) -> Any:
-        from dataclasses import replace
-
         import torch
 
         from hartley.rl import VisualUncertaintyAdvantage
@@ -60,8 +59,6 @@ class ShuffledUncertainty:
     seeds=(2, 4),
 )
 def marks_reading_tokens(lab: PolicyLab, seed: int) -> Trial:
-    from dataclasses import replace
-
     import torch
 
     from hartley.labs import op_search
@@ -97,14 +94,6 @@ def _recipes() -> dict[str, Any]:
     }
 
 
-def _compare(lab: PolicyLab, seed: int, *names: str) -> Any:
-    from dataclasses import replace
-
-    seen, recipes = replace(lab, images=True), _recipes()
-    chosen = {name: recipes[name] for name in names or recipes}
-    return seen, seen.compare(chosen, seed, tokens=50_000 if lab.quick else 300_000, rates=(3e-4,))
-
-
 @paper.claim(
     "On noisy images VOGUE's policy is right more often than that of GRPO, of plain augmentation with the same "
     "schedule, of the entropy bonus alone and of shuffled uncertainties: pass@1 at least 0.01 higher",
@@ -114,10 +103,11 @@ def _compare(lab: PolicyLab, seed: int, *names: str) -> Any:
     better="higher",
     margin=0.01,
     seeds=(1, 3),
-    axes=("thousands of generated tokens", "reward"),
+    axes=(THOUSANDS, "reward"),
 )
 def robust(lab: PolicyLab, seed: int) -> Trial:
-    seen, runs = _compare(lab, seed)
+    seen = replace(lab, images=True)
+    runs = seen.compare(_recipes(), seed, tokens=50_000 if lab.quick else 300_000, rates=(3e-4,))
     right = {
         name: seen.evaluate(run.policy, seed=seed, noise=seen.noise).pass_at(1).tolist() for name, run in runs.items()
     }
@@ -134,9 +124,8 @@ def robust(lab: PolicyLab, seed: int) -> Trial:
     better="higher",
     margin=0.01,
     seeds=(1, 3),
-    axes=("thousands of generated tokens", "entropy of the rollouts, nats"),
+    axes=(THOUSANDS, "entropy of the rollouts, nats"),
 )
 def keeps_exploring(lab: PolicyLab, seed: int) -> Trial:
-    _, runs = _compare(lab, seed, "vogue", "GRPO", "augmentation")
-    right = {name: run.evaluation.pass_at(4).tolist() for name, run in runs.items()}
-    return Trial(right.pop("vogue"), right, {n: r.curve("entropy") for n, r in runs.items()})
+    recipes = {name: recipe for name, recipe in _recipes().items() if name in ("vogue", "GRPO", "augmentation")}
+    return compared(replace(lab, images=True), recipes, seed, k=4, rates=(3e-4,), curve="entropy", tokens=300_000)
