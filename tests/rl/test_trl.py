@@ -36,7 +36,7 @@ from hartley.rl import (
     token_statistics,
 )
 from hartley.rl.trl import RecipeGRPOTrainer
-from hartley.rl.trl_callbacks import EntropyLog, set_temperature
+from hartley.rl.trl_callbacks import EntropyLog, HoldEntropy, set_temperature
 
 WORDS = ["<pad>", "<eos>", "</think>", *"0123456789+-*=abcdefghij"]
 
@@ -303,6 +303,21 @@ def test_a_curriculum_of_lengths(tmp_path: Path) -> None:
         ended = torch.isin(batch["completion_ids"], torch.tensor(run.eos_token_ids)).any(1)
         if step == 0:
             assert not batch["tool_mask"][~ended[: len(batch["tool_mask"])]].any()
+
+
+def test_any_trainer_can_hold_an_entropy(tmp_path: Path) -> None:
+    settings = {"max_steps": 25, "num_iterations": 1, "learning_rate": 0.0, "max_completion_length": 4}
+    run = GRPOTrainer(model(), even, config(tmp_path, **settings), train_dataset=DATA, processing_class=tokenizer())
+    hold = HoldEntropy(run, EntropyTemperature(target=0.8, initial=1.0, gain=0.7, decay=0.0))
+    log = EntropyLog()
+    run.add_callback(hold)
+    run.add_callback(log)
+    run.train()
+    entropies = [record["entropy"] for record in log.history]
+    assert entropies[0] > 1.4
+    assert abs(sum(entropies[-10:]) / 10 - 0.8) < 0.15
+    assert run.temperature == run.generation_config.temperature == hold.state["temperature"] < 0.9
+    assert log.history[3]["temperature"] < 1.0
 
 
 class KeepFirst:

@@ -119,10 +119,12 @@ class EntropyTemperature:
 
     def observe(self, state: State, rollouts: Rollouts) -> State:
         """Move the temperature by the mean entropy of these rollouts."""
-        count = rollouts.mask.sum()
-        if count == 0:
+        if not bool(rollouts.mask.any()):
             return state
-        entropy = float(rollouts.entropy[rollouts.mask].double().mean())
+        return self.moved(state, float(rollouts.entropy[rollouts.mask].double().mean()))
+
+    def moved(self, state: State, entropy: float) -> State:
+        """The memory after a batch of that mean entropy."""
         mean = self.decay * state.get("temperature.entropy", entropy) + (1 - self.decay) * entropy
         step = self.gain * (math.log(self.target) - math.log(max(mean, 1e-12)))
         low, high = (math.log(bound) for bound in self.bounds)

@@ -12,6 +12,8 @@ from trl import GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from hartley.checks import require
+from hartley.rl.entropy_target import EntropyTemperature
+from hartley.rl.rollouts import State
 
 
 class EntropyLog(TrainerCallback):
@@ -37,6 +39,31 @@ class EntropyLog(TrainerCallback):
         if self.path is not None:
             with self.path.open("a") as file:
                 file.write(json.dumps(self.history[-1]) + "\n")
+
+
+class HoldEntropy(TrainerCallback):
+    """Holds the entropy of any GRPOTrainer's rollouts at a target by moving the temperature after every log.
+
+        trainer.add_callback(HoldEntropy(trainer, EntropyTemperature(target=0.3, initial=1.0)))
+
+    With `logging_steps=1` it moves after every step. On a `RecipeGRPOTrainer` give the recipe the same rule instead,
+    ``acereason(temperature=EntropyTemperature(...))``: then it is part of the checkpoint.
+
+    Attributes
+    ----------
+    state : temperature and running mean entropy.
+    """
+
+    def __init__(self, trainer: GRPOTrainer, rule: EntropyTemperature) -> None:
+        self.trainer, self.rule = trainer, rule
+        self.state: State = {}
+        set_temperature(trainer, rule.initial)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if logs and "entropy" in logs:
+            self.state = self.rule.moved(self.state, logs["entropy"])
+            logs["temperature"] = self.trainer.temperature
+            set_temperature(self.trainer, self.rule(self.state))
 
 
 def set_temperature(trainer: GRPOTrainer, temperature: float) -> None:
