@@ -45,9 +45,12 @@ def completion_logits(model: Any, ids: Tensor, mask: Tensor, keep: int, **extras
 
 
 def replace_groups(
-    batch: dict[str, Any], fresh: dict[str, Any], holes: Tensor, filling: Tensor, size: int, pad_token: int
+    batch: dict[str, Any], fresh: dict[str, Any], holes: Tensor, filling: Tensor, size: int, pad_token: int, place: int
 ) -> dict[str, Any]:
-    """Groups `holes` of a batch taken from groups `filling` of another; both are padded to the longer of the two."""
+    """Groups `holes` of a batch taken from groups `filling` of another; both are padded to the longer of the two.
+
+    `place` is the number of the batch's first answer among those of all processes.
+    """
     inside = torch.arange(size, device=holes.device)
     to, source = ((groups[:, None] * size + inside).flatten() for groups in (holes, filling))
     out = dict(batch)
@@ -65,7 +68,8 @@ def replace_groups(
                 for x in (old, new)
             )
         old = old.clone()
-        # A group keeps the number of the one whose place it takes; an answer alone keeps its own.
-        old[to] = torch.where(new[source] < 0, -1 - to, to // size) if key == GROUP else new[source]
+        # A group gets the number of the one whose place it takes; an answer that stands alone keeps one of its own.
+        alone = new[source] < 0 if key == GROUP else None
+        old[to] = new[source] if alone is None else torch.where(alone, -1 - place - to, (place + to) // size)
         out[key] = old
     return out

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
-from trl import GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import split_pixel_values_by_grid, unsplit_pixel_values_by_grid
 
 from hartley.checks import require
@@ -86,12 +86,11 @@ class RecipeGRPOTrainer(GRPOTrainer):
         self.correct_above = correct_above
         self.recipe_state: State = {}
         self._end_think, self._field_functions, self._perturb = end_think, dict(fields or {}), perturb
-        args = copy.copy(args)
+        args = GRPOConfig(f"{self.recipe.name}-output") if args is None else copy.copy(args)
         first = self.recipe.at(0.0)
-        if args is not None:
-            # A positive beta makes TRL keep the reference model; how much it counts is up to the recipe.
-            args.beta = 1.0 if "reference" in self.recipe.needs else 0.0
-            args.temperature = first.policy_temperature({})
+        # A positive beta makes TRL keep the reference model; how much it counts is up to the recipe.
+        args.beta = 1.0 if "reference" in self.recipe.needs else 0.0
+        args.temperature = first.policy_temperature({})
         super().__init__(model, reward_funcs, args, **kwargs)
         found = _FIELDS | (_NOISY if perturb is not None else set())
         missing = sorted(self.recipe.needs - _STATISTICS - found - self._field_functions.keys())
@@ -235,7 +234,6 @@ class RecipeGRPOTrainer(GRPOTrainer):
         self._in_force = recipe = self.recipe.at(self._progress)
         if self.model.training:
             self._limit_length(recipe)
-        if self.model.training and callable(recipe.temperature):
             set_temperature(self, recipe.policy_temperature(self.recipe_state))
         batch = self._sample(inputs)
         if self.model.training and recipe.informative is not None:
@@ -329,7 +327,8 @@ class RecipeGRPOTrainer(GRPOTrainer):
             good = recipe.informative(self._rollouts(fresh)).view(-1, size).all(1)
             holes, filling = (~kept).nonzero().flatten(), good.nonzero().flatten()
             holes, filling = holes[: len(filling)], filling[: len(holes)]
-            batch = replace_groups(batch, fresh, holes, filling, size, self._tokenizer.pad_token_id)
+            place = self.accelerator.process_index * total
+            batch = replace_groups(batch, fresh, holes, filling, size, self._tokenizer.pad_token_id, place)
             kept[holes] = True
             used += 1
         log["sampling/rounds"].append(used)
