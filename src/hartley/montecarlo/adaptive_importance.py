@@ -28,7 +28,7 @@ from numpy import ndarray
 
 from hartley.checks import require, require_between
 from hartley.importance import effective_sample_size
-from hartley.montecarlo.proposals import Family, Mixture, effective, fit_component, logsumexp, mixture_weights
+from hartley.montecarlo.proposals import Family, Mixture, fit_component, logsumexp, mixture_weights
 
 
 @dataclass(frozen=True)
@@ -302,7 +302,7 @@ class ImportanceSampler:
             log_w = log_f - log_h[:, None] + np.log(np.maximum(values, 0.0))
         weight = np.exp(self._log_gs[0] - log_h)  # of the input law: bounded, as h has a share of it; mean 1
         self._mass = float(weight.mean()), float(weight.std() / np.sqrt(len(x)))
-        self._support = min(effective(log_w[:, k]) for k in range(log_w.shape[1]))
+        self._support = float(effective_sample_size(torch.from_numpy(log_w.T.copy())).min())
         components = tuple(
             # While no point carries a quantity, its component is the input law's.
             fit_component(x, log_w[:, k] if log_w[:, k].max() > -np.inf else log_f[:, k] - log_h, self.family)

@@ -116,13 +116,6 @@ def _moments(x: Float[ndarray, "n d"], p: Float[ndarray, " n"], diagonal: bool =
             jitter *= 10
 
 
-def effective(log_w: Float[ndarray, " n"]) -> float:
-    """Effective sample size of log weights; 0 where no point has any."""
-    peak = log_w.max()
-    w = np.exp(log_w - peak) if np.isfinite(peak) else np.zeros(len(log_w))
-    return float(w.sum() ** 2 / max(w @ w, 1e-300))
-
-
 def mixture_weights(
     numerator: Float[ndarray, " n"],
     g: Float[ndarray, "n k"],
