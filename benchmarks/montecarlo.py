@@ -89,6 +89,12 @@ def sensitivities(quick: bool) -> None:
         seconds(lambda n=n: lp_sensitivities(rng.standard_normal((n, 20)), 3, method="sketch", rng=rng)) for n in many
     ]
     print(f"cost grows as n^{slope(sizes, exact):.2f} (exact), n^{slope(many, sketch):.2f} (sketch)")
+    wide = [5, 10, 20]
+    across = [
+        [seconds(lambda k=k, m=m: lp_sensitivities(rng.standard_normal((4000, k)), 3, method=m, rng=rng)) for k in wide]
+        for m in ("exact", "sketch")
+    ]
+    print(f"and as d^{slope(wide, across[0]):.2f} (exact), d^{slope(wide, across[1]):.2f} (sketch), p = 3")
     if not quick:
         big = rng.standard_normal((1_000_000, 20))
         spent = seconds(lambda: lp_sensitivities(big, 3, method="sketch", rng=rng))
