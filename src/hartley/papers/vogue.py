@@ -25,7 +25,7 @@ paper = Paper(
     "tokens a bonus, in a noisy branch that fades as training goes on.",
     usage="from hartley.rl import vogue\n"
     "from hartley.rl.trl import RecipeGRPOTrainer\n"
-    "noise = lambda pixels, generator: pixels + 0.4 * torch.randn(pixels.shape, generator=generator)\n"
+    "noise = lambda x, g: x + 0.4 * torch.randn(x.shape, generator=g, device=x.device)\n"
     "RecipeGRPOTrainer(model, reward, args=config, train_dataset=data, recipe=vogue(), perturb=noise)",
 )
 

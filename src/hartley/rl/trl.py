@@ -59,8 +59,8 @@ class RecipeGRPOTrainer(GRPOTrainer):
     fields : further fields that stages need, each from completion ids and mask, as in
         ``fields={"triggers": lambda ids, mask: torch.isin(ids, words)}``.
     perturb : what a noisy branch does to the pixels of one answer's images, with randomness from the generator:
-        ``lambda pixels, generator: pixels + 0.4 * torch.randn(pixels.shape, generator=generator)``. All answers of a
-        group see the same noise.
+        ``lambda x, g: x + 0.4 * torch.randn(x.shape, generator=g, device=x.device)``. All answers of a group see the
+        same noise.
     args, kwargs : as for `GRPOTrainer`. A recipe with a KL term makes the trainer keep a reference model.
 
     Raises
@@ -99,7 +99,7 @@ class RecipeGRPOTrainer(GRPOTrainer):
             self._check(each)
         self._in_force = first  # while a batch is generated and used
         self._scores: tuple[Tensor, Tensor] | None = None  # log-probabilities and entropies of the latest answers
-        self._starts: list[int] = []  # first token of each answer that is its own
+        self._starts: list[int] = []  # first token of each answer that is its own; empty without branches
 
     def _check(self, recipe: Recipe) -> None:
         """Refuse at once what would fail, or do nothing, hours later."""
@@ -141,7 +141,6 @@ class RecipeGRPOTrainer(GRPOTrainer):
         return rewards
 
     def _generate_single_turn(self, prompt_ids: Any, images: Any, *args: Any, **kwargs: Any) -> Any:
-        self._starts = [0] * len(prompt_ids)
         with self._modulated():
             if self.model.training and self._in_force.branching is not None:
                 return self._branched(prompt_ids, images, *args, **kwargs)
@@ -153,6 +152,8 @@ class RecipeGRPOTrainer(GRPOTrainer):
             raise ValueError("answers to prompts with images cannot be branched: the images would have to be repeated")
         branching: Any = self._in_force.branching
         size, count = self.num_generations, self.num_generations // (1 + branching.branches)
+        whole = len(prompt_ids) % size == 0
+        require(whole, "batch", len(prompt_ids), f"whole groups of {size} on every process, to branch their answers")
         roots = [i for i in range(len(prompt_ids)) if i % size < count]
         prompts = [prompt_ids[i] for i in roots]
         answers, log_probs = super()._generate_single_turn(prompts, None, *args, **kwargs)
@@ -273,7 +274,7 @@ class RecipeGRPOTrainer(GRPOTrainer):
 
     def _sample(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """One call of TRL's sampling, with what a recipe needs of it kept beside its own tensors."""
-        self._scores = None
+        self._scores, self._starts = None, []
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         shape = batch["completion_ids"].shape
         if self._scores is not None and self._scores[0].shape == shape:
@@ -283,7 +284,8 @@ class RecipeGRPOTrainer(GRPOTrainer):
         else:  # on policy, and nobody asks: NaN shows at once if a stage should not have said what it needs
             log_probs = entropy = torch.full(shape, torch.nan, device=batch["completion_ids"].device)
         mask = batch["completion_mask"] * batch.get("tool_mask", 1)
-        free = torch.arange(shape[1], device=mask.device) >= torch.tensor(self._starts, device=mask.device)[:, None]
+        starts = torch.tensor(self._starts or [0] * shape[0], device=mask.device)
+        free = torch.arange(shape[1], device=mask.device) >= starts[:, None]
         size = self.num_generations if self.model.training else self.num_generations_eval
         place = self.accelerator.process_index * shape[0] + torch.arange(shape[0], device=mask.device)
         abstained = self._rewards.isnan()
