@@ -223,11 +223,14 @@ class RecipeGRPOTrainer(GRPOTrainer):
             del model.generate  # the instance's; the class keeps its own
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None, Any]:
-        # The old log-probabilities come from this pass as well: its entropies are those at the time of sampling.
-        if not torch.is_grad_enabled() and args[0] is self.model:
+        # TRL's pass for the old log-probabilities yields the entropies at the time of sampling too. With adapters the
+        # reference is the same model, its adapters off, so that a pass does not tell which of the two it was.
+        adapters = self.beta != 0 and self.ref_model is None
+        old = not torch.is_grad_enabled() and args[0] is self.model and not adapters
+        if old:
             kwargs["compute_entropy"] = True
         result: tuple[Tensor, Tensor | None, Any] = super()._get_per_token_logps_and_entropies(*args, **kwargs)
-        if not torch.is_grad_enabled() and args[0] is self.model and result[1] is not None:
+        if old and result[1] is not None:
             self._scores = result[0], result[1]
         return result
 
@@ -302,9 +305,11 @@ class RecipeGRPOTrainer(GRPOTrainer):
     @torch.no_grad()
     def _scored(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         size = self.args.per_device_train_batch_size
-        self._get_per_token_logps_and_entropies(self.model, *sequences(batch), batch_size=size, **extras(batch))
-        assert self._scores is not None
-        return self._scores
+        log_probs, entropy, _ = self._get_per_token_logps_and_entropies(
+            self.model, *sequences(batch), batch_size=size, compute_entropy=True, **extras(batch)
+        )
+        assert entropy is not None
+        return log_probs, entropy
 
     def _fill(self, batch: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
         """Replace groups that teach nothing by groups of other prompts, as far as the rounds go."""
