@@ -22,6 +22,7 @@ from hartley.rl import (
     Recipe,
     Rollouts,
     Staged,
+    TokenStatistics,
     acereason,
     ares,
     combine,
@@ -109,6 +110,21 @@ def trainer(folder: Path, recipe: Recipe | Staged, *, reward: Any = even, **chan
     )
 
 
+def sampled(run: RecipeGRPOTrainer) -> dict[str, Any]:
+    """The first batch of training, as the update would see it."""
+    run.model.train()
+    return run._generate_and_score_completions(next(iter(run.get_train_dataloader())))
+
+
+def rescored(run: RecipeGRPOTrainer, batch: dict[str, Any], temperature: float = 1.0) -> TokenStatistics:
+    """Statistics of the answers from a plain forward pass over prompt and answer."""
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
+    seen = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
+    keep = batch["completion_ids"].shape[1]
+    logits = run.model(input_ids=ids, attention_mask=seen).logits[:, -keep - 1 : -1]
+    return token_statistics(logits.detach(), batch["completion_ids"], temperature=temperature)
+
+
 RECIPES: list[Callable[[], Recipe | Staged]] = [
     grpo,
     lambda: grpo(kl=0.04),
@@ -194,8 +210,7 @@ def test_groups_that_teach_nothing_are_sampled_again(tmp_path: Path) -> None:
         return [0.0] * len(completions) if len(calls) == 1 else [float(i % 2) for i in range(len(completions))]
 
     run = trainer(tmp_path, dapo(), reward=first_wrong)
-    run.model.train()
-    batch = run._generate_and_score_completions(next(iter(run.get_train_dataloader())))
+    batch = sampled(run)
     assert calls == [8, 8]
     assert (batch["advantages"].abs().amax(1) > 0).all()
     assert batch["recipe_group"].tolist() == [0] * 4 + [1] * 4
@@ -205,9 +220,8 @@ def test_groups_that_teach_nothing_are_sampled_again(tmp_path: Path) -> None:
     hopeless = trainer(
         tmp_path, dapo(rounds=3), reward=lambda completions, **_: calls.append(1) or [1.0] * len(completions)
     )
-    hopeless.model.train()
     hopeless.current_gradient_accumulation_steps = 1
-    batch = hopeless._generate_and_score_completions(next(iter(hopeless.get_train_dataloader())))
+    batch = sampled(hopeless)
     assert len(calls) == 3
     assert (batch["advantages"] == 0).all()
     assert hopeless._compute_loss(hopeless.model, batch).item() == 0.0
@@ -216,13 +230,8 @@ def test_groups_that_teach_nothing_are_sampled_again(tmp_path: Path) -> None:
 def test_filled_groups_are_whole(tmp_path: Path) -> None:
     """What is replaced is replaced in every tensor: log-probabilities still belong to their tokens."""
     run = trainer(tmp_path, dapo().with_(aggregate="sequence-mean"), max_completion_length=7)
-    run.model.train()
-    batch = run._generate_and_score_completions(next(iter(run.get_train_dataloader())))
-    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
-    seen = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
-    keep = batch["completion_ids"].shape[1]
-    logits = run.model(input_ids=ids, attention_mask=seen).logits[:, -keep - 1 : -1]
-    stats = token_statistics(logits.detach(), batch["completion_ids"])
+    batch = sampled(run)
+    stats = rescored(run, batch)
     mask = batch["recipe_mask"]
     torch.testing.assert_close(batch["recipe_log_probs"][mask], stats.log_probs[mask], atol=1e-4, rtol=1e-4)
 
@@ -240,8 +249,7 @@ class Halves:
 
 def test_branches_share_a_prefix_that_is_not_trained(tmp_path: Path) -> None:
     run = trainer(tmp_path, grpo().with_(branching=Halves()))
-    run.model.train()
-    batch = run._generate_and_score_completions(next(iter(run.get_train_dataloader())))
+    batch = sampled(run)
     for g in (0, 4):
         for parent, child in ((g, g + 2), (g + 1, g + 3)):
             length = int(batch["completion_mask"][parent].sum())
@@ -264,8 +272,7 @@ def test_modulation_reaches_the_sampler_and_leaves_no_trace(tmp_path: Path) -> N
         return torch.full((len(logits),), 1e-4)
 
     run = trainer(tmp_path, grpo().with_(modulation=freeze))
-    run.model.train()
-    batch = run._generate_and_score_completions(next(iter(run.get_train_dataloader())))
+    batch = sampled(run)
     assert seen
     first = batch["completion_ids"].view(-1, 4, batch["completion_ids"].shape[1])
     assert (first == first[:, :1]).all()  # greedy: every answer of a group is the same
@@ -279,12 +286,8 @@ def test_temperature_is_that_of_sampling_and_loss(tmp_path: Path) -> None:
     run.model.train()
     for temperature in (0.5, 0.8):
         run.recipe_state = {"t": temperature}
-        batch = run._generate_and_score_completions(next(iter(run.get_train_dataloader())))
-        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
-        seen = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
-        keep = batch["completion_ids"].shape[1]
-        logits = run.model(input_ids=ids, attention_mask=seen).logits[:, -keep - 1 : -1]
-        stats = token_statistics(logits.detach(), batch["completion_ids"], temperature=temperature)
+        batch = sampled(run)
+        stats = rescored(run, batch, temperature)
         mask = batch["tool_mask"].bool()
         torch.testing.assert_close(batch["recipe_entropy"][mask], stats.entropy[mask], atol=1e-4, rtol=1e-4)
     with pytest.raises(ValueError, match="temperature"):
@@ -298,7 +301,7 @@ def test_a_curriculum_of_lengths(tmp_path: Path) -> None:
     run.state.max_steps = 2
     for step, longest in ((0, 3), (1, 8)):
         run.state.global_step = step
-        batch = run._generate_and_score_completions(next(iter(run.get_train_dataloader())))
+        batch = sampled(run)
         assert batch["completion_ids"].shape[1] == longest
         ended = torch.isin(batch["completion_ids"], torch.tensor(run.eos_token_ids)).any(1)
         if step == 0:
@@ -329,8 +332,7 @@ class KeepFirst:
 
 def test_answers_that_are_not_selected_cost_no_update(tmp_path: Path) -> None:
     run = trainer(tmp_path, grpo().with_(select=KeepFirst()))
-    run.model.train()
-    batch = run._generate_and_score_completions(next(iter(run.get_train_dataloader())))
+    batch = sampled(run)
     assert len(batch["completion_ids"]) == 4
     assert batch["recipe_answers"].item() == 4
     assert batch["tool_mask"].any(1).all()
@@ -380,8 +382,7 @@ def test_an_answer_that_nobody_rewards_teaches_nothing(tmp_path: Path) -> None:
         return [None if i == 0 else float(i % 2) for i in range(len(completions))]
 
     run = trainer(tmp_path, combine(grpo()), reward=abstain)
-    run.model.train()
-    batch = run._generate_and_score_completions(next(iter(run.get_train_dataloader())))
+    batch = sampled(run)
     assert (batch["advantages"][0] == 0).all()
     assert not batch["tool_mask"][0].any()
     lengths = batch["tool_mask"].sum(1)

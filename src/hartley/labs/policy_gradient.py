@@ -29,6 +29,7 @@ from hartley.labs.policies import Sampled, SmallPolicy, sample
 from hartley.labs.policy_training import Counted, Run, Trainer
 from hartley.labs.warm_starts import held_out, warm_started
 from hartley.rl import Recipe, Rollouts, Staged, dapo, grpo, pass_at_k
+from hartley.rl.recipe import STATISTICS
 
 SAMPLES = 16
 """Answers to each test prompt."""
@@ -278,7 +279,7 @@ class PolicyLab(Lab):
 
     def _known(self) -> frozenset[str]:
         known = {"prompt", "end_think", "truncated", "start", "kinds", "triggers"}
-        known |= {"entropy", "second_moment", "reference", "reference_log_probs"}
+        known |= STATISTICS | {"reference_log_probs"}
         return frozenset(known | ({"images", "visual_uncertainty", "noisy"} if self.images else set()))
 
     def compare(

@@ -5,7 +5,6 @@ Trained once (a minute on one core, half a minute more for images) and kept in t
 
 from __future__ import annotations
 
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from hartley.labs import op_search
 from hartley.labs.models import cache_folder, write_folder_once
 from hartley.labs.op_search import PAD, PROMPT, RESPONSE, VOCABULARY, Problems, draw_problems
 from hartley.labs.policies import SmallPolicy
-from hartley.labs.training import train
+from hartley.labs.training import announce, train
 
 STEPS, IMAGE_STEPS = 1200, 300
 
@@ -49,12 +48,12 @@ def _weights(width: int, images: bool) -> dict[str, Tensor]:
     name = f"op-search-{'images' if images else 'text'}-{width}-{IMAGE_STEPS if images else STEPS}"
 
     def write(folder: Path) -> None:
-        save_file(warm_start(width, images=images, announce=True).state_dict(), folder / "policy.safetensors")
+        save_file(warm_start(width, images=images).state_dict(), folder / "policy.safetensors")
 
     return load_file(write_folder_once(cache_folder() / name, write) / "policy.safetensors")
 
 
-def warm_start(width: int = 48, *, images: bool = False, announce: bool = False) -> SmallPolicy:
+def warm_start(width: int = 48, *, images: bool = False) -> SmallPolicy:
     """A policy that imitates the random searcher, from 1200 steps of 128 traces on fresh prompts outside the test.
 
     The image variant goes on from the weights of the text variant: its eye learns to see in each training picture the
@@ -75,11 +74,7 @@ def warm_start(width: int = 48, *, images: bool = False, announce: bool = False)
         logits = policy(torch.cat([chosen.prompts, responses[:, :-1]], 1), chosen.images, keep=RESPONSE)
         return F.cross_entropy(logits.flatten(0, 1), responses.flatten(), ignore_index=PAD)
 
-    def progress(step: int) -> None:
-        if announce and step % 50 == 0:
-            done = "\n" if step + 50 >= steps else ""
-            print(f"\rwarm-starting a policy once: step {step} of {steps}", end=done, file=sys.stderr, flush=True)
-
+    progress = announce("warm-starting a policy once", steps)
     rate, rng = 1e-3 if images else 3e-3, np.random.default_rng(0)
     train(
         policy, loss, examples=len(problems), steps=steps, batch=128, rate=rate, rng=rng, rising=0.1, progress=progress

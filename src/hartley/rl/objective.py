@@ -145,7 +145,14 @@ def overlong_penalty(lengths: Int[Tensor, "batch"], max_length: int, cache: int)
 
 def informative_groups(correct: Bool[Tensor, "batch"], group: Int[Tensor, "batch"]) -> Bool[Tensor, "batch"]:
     """True for the answers of groups that hold both right and wrong ones: only those teach (DAPO's filter)."""
+    right, size = group_tally(correct, group)
+    return (right > 0) & (right < size)
+
+
+def group_tally(
+    correct: Bool[Tensor, "batch"], group: Int[Tensor, "batch"]
+) -> tuple[Int[Tensor, "batch"], Int[Tensor, "batch"]]:
+    """Right answers in the group of each answer, and all answers in it."""
     inside = torch.unique(group, return_inverse=True)[1]
-    size = torch.bincount(inside)
-    right = torch.bincount(inside, weights=correct.double())
-    return ((right > 0) & (right < size))[inside]
+    right = torch.bincount(inside, weights=correct.double()).round().long()
+    return right[inside], torch.bincount(inside)[inside]

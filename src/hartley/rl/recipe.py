@@ -38,6 +38,9 @@ from hartley.checks import nearest, require
 from hartley.rl.objective import Aggregation, aggregate, clipped_surrogate, group_advantage, kl_estimate
 from hartley.rl.rollouts import Rollouts, State, Tokens
 
+STATISTICS = frozenset({"entropy", "second_moment", "reference"})
+"""What a recipe may need that is not a field of the rollouts: statistics, which the trainer computes."""
+
 
 @dataclass(frozen=True)
 class GroupAdvantage:
@@ -134,11 +137,10 @@ class Recipe:
             require(stage in known, "stage", stage, f"a stage of a recipe; {nearest(stage, known)}")
             if isinstance(value, Recipe):
                 own = value.changes()
-                taken[stage] = own.get(stage, _MISSING)
-                if taken[stage] is _MISSING:
+                if stage not in own:
                     raise ValueError(f"recipe {value.name!r} has no {stage} of its own, but {', '.join(own) or 'none'}")
-            else:
-                taken[stage] = value
+                value = own[stage]
+            taken[stage] = value
         label = "+".join([self.name, *(v.name if isinstance(v, Recipe) else k for k, v in stages.items())])
         return replace(self, name=name or label, **taken)
 
@@ -174,7 +176,7 @@ class Recipe:
         ------
         ValueError : a field that a stage needs is not there, or a stage returned the wrong shape or NaN.
         """
-        missing = self.needs - rollouts.fields.keys() - _BY_TRAINER
+        missing = self.needs - rollouts.fields.keys() - STATISTICS
         require(not missing, "rollouts.fields", sorted(rollouts.fields), f"{sorted(missing)}, for {self.name!r}")
         state = rollouts.state
         derived: dict[str, Tensor] = {}
@@ -288,10 +290,6 @@ def combine(*recipes: Recipe, name: str | None = None) -> Recipe:
                 )
             stages[stage], source[stage] = value, recipe.name
     return Recipe(name=name or "+".join(recipe.name for recipe in recipes), **stages)
-
-
-_MISSING = object()
-_BY_TRAINER = frozenset({"entropy", "second_moment", "reference"})  # statistics, not fields of the rollouts
 
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:

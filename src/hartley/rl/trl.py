@@ -32,7 +32,7 @@ from trl.trainer.utils import split_pixel_values_by_grid, unsplit_pixel_values_b
 
 from hartley.checks import require
 from hartley.rl._trl_batches import GROUP, completion_logits, extras, replace_groups, sequences
-from hartley.rl.recipe import Prepared, Recipe, Staged
+from hartley.rl.recipe import STATISTICS, Prepared, Recipe, Staged
 from hartley.rl.recipes import dapo
 from hartley.rl.rollouts import Rollouts, State, Tokens
 from hartley.rl.statistics import token_statistics
@@ -43,7 +43,6 @@ FieldFunction = Callable[[Tensor, Tensor], Tensor]
 """(completion ids, mask) -> a field of the rollouts, with the batch in front."""
 
 _OWN, _FIELD = "recipe_", "field_"  # what the recipe keeps beside TRL's own tensors
-_STATISTICS = frozenset({"entropy", "second_moment", "reference"})
 _FIELDS = frozenset({"end_think", "truncated", "reference_log_probs"})  # that the trainer knows how to find
 _NOISY = frozenset({"noisy", "visual_uncertainty"})  # and if it may perturb
 
@@ -93,7 +92,7 @@ class RecipeGRPOTrainer(GRPOTrainer):
         args.temperature = first.policy_temperature({})
         super().__init__(model, reward_funcs, args, **kwargs)
         found = _FIELDS | (_NOISY if perturb is not None else set())
-        missing = sorted(self.recipe.needs - _STATISTICS - found - self._field_functions.keys())
+        missing = sorted(self.recipe.needs - STATISTICS - found - self._field_functions.keys())
         require(not missing, "fields", sorted(self._field_functions), f"functions for {missing}, for the recipe")
         for each in self.recipe.recipes if isinstance(self.recipe, Staged) else (self.recipe,):
             self._check(each)
@@ -402,7 +401,7 @@ class RecipeGRPOTrainer(GRPOTrainer):
         own = {k.removeprefix(_OWN): v for k, v in batch.items() if k.startswith(_OWN) and k != _OWN + "answers"}
         ids = batch["completion_ids"]
         found = {k.removeprefix(_FIELD): v for k, v in batch.items() if k.startswith(_FIELD)}
-        for name in self.recipe.needs - _STATISTICS - found.keys() if fields else ():
+        for name in self.recipe.needs - STATISTICS - found.keys() if fields else ():
             if name in _NOISY:  # while sampling again, and in evaluation, nothing is perturbed
                 found[name] = (
                     torch.zeros_like(own["entropy"]) if name == "visual_uncertainty" else own["group"] < -len(ids)

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from hartley.checks import require, require_between
 from hartley.measures import windowed
-from hartley.rl.objective import kl_estimate
+from hartley.rl.objective import group_tally, kl_estimate
 from hartley.rl.rollouts import Rollouts, State, Tokens
 
 LEVELS = ("easy", "medium", "hard")
@@ -85,10 +85,8 @@ def count_windows(
 
 def difficulty(correct: Bool[Tensor, "batch"], group: Int[Tensor, "batch"]) -> Int[Tensor, "batch"]:
     """0 easy, 1 medium, 2 hard: at least two thirds, at least one third, less of the group's answers are right."""
-    inside = torch.unique(group, return_inverse=True)[1]
-    size = torch.bincount(inside)
-    right = torch.bincount(inside, weights=correct.double()).round().long()
-    return (2 - (3 * right >= 2 * size).long() - (3 * right >= size).long())[inside]
+    right, size = group_tally(correct, group)
+    return 2 - (3 * right >= 2 * size).long() - (3 * right >= size).long()
 
 
 def hierarchical_entropy_reward(
