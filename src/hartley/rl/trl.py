@@ -402,10 +402,10 @@ class RecipeGRPOTrainer(GRPOTrainer):
         ids = batch["completion_ids"]
         found = {k.removeprefix(_FIELD): v for k, v in batch.items() if k.startswith(_FIELD)}
         for name in self.recipe.needs - STATISTICS - found.keys() if fields else ():
-            if name in _NOISY:  # while sampling again, and in evaluation, nothing is perturbed
-                found[name] = (
-                    torch.zeros_like(own["entropy"]) if name == "visual_uncertainty" else own["group"] < -len(ids)
-                )
+            if name == "visual_uncertainty":  # while sampling again, and in evaluation, nothing is perturbed
+                found[name] = torch.zeros_like(own["entropy"])
+            elif name == "noisy":
+                found[name] = torch.zeros_like(own["group"], dtype=torch.bool)
             elif name in self._field_functions:
                 found[name] = self._field_functions[name](ids, own["mask"])
             elif name == "end_think":
